@@ -1,0 +1,3 @@
+//! The peer binary
+
+fn main() {}

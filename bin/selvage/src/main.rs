@@ -1,0 +1,3 @@
+//! The Selvage service: up, down, bench
+
+fn main() {}

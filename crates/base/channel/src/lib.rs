@@ -1,0 +1,1 @@
+//! Channel configuration: tree, policies, capabilities, ACLs and genesis blocks

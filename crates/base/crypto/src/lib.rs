@@ -1,0 +1,1 @@
+//! Cryptographic suites, keys and X.509 certificates

@@ -1,0 +1,1 @@
+//! The seam through which time, chance and storage enter

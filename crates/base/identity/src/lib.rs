@@ -1,0 +1,1 @@
+//! Membership service provider: identities, roles, principals and signature policies

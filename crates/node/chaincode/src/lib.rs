@@ -1,0 +1,1 @@
+//! Chaincode packages, builds, processes and the shim protocol

@@ -1,0 +1,1 @@
+//! Block store, state with MVCC, history and private data

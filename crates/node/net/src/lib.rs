@@ -1,0 +1,1 @@
+//! TLS, gRPC servers and clients, block delivery and the operations endpoint

@@ -1,0 +1,1 @@
+//! The ordering node: broadcast, deliver and channel participation

@@ -1,0 +1,1 @@
+//! Message filters, block cutter and the ordering engine trait

@@ -1,0 +1,1 @@
+//! The peer node: endorser, gateway, validator, lifecycle

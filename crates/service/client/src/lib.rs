@@ -1,0 +1,1 @@
+//! Client for Fabric networks: submit, evaluate, events, administration

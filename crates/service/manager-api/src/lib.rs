@@ -1,0 +1,1 @@
+//! The BCS v2 management API as types and traits

@@ -1,0 +1,1 @@
+//! Tenants, instances, operations, drivers; serves the console

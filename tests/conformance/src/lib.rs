@@ -1,0 +1,1 @@
+//! Tests with real SDKs and bytes written by Fabric

@@ -1,0 +1,3 @@
+//! Repository checks: cargo xtask tidy
+
+fn main() {}
