@@ -1,1 +1,3 @@
-//! TLS, gRPC servers and clients, block delivery and the operations endpoint
+//! TLS, gRPC servers and clients, block delivery and the operations endpoint.
+
+pub mod services;
