@@ -1,0 +1,168 @@
+//! One joined channel: its ledger, the configuration in force, and who listens.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use selvage_channel::ChannelConfig;
+use selvage_ledger::Ledger;
+use tokio::sync::{broadcast, watch};
+
+use super::notifier::{CommitStatus, CommittedBlock, Notifier, TooManyWaiting};
+use crate::lifecycle::{self, ChaincodeDefinition, LIFECYCLE_NAMESPACE, LifecycleError};
+
+/// Why a question to a channel has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// The ledger could not be read.
+    #[error("channel {channel}: ledger failure")]
+    Ledger {
+        /// The channel's id.
+        channel: String,
+        /// What the ledger said.
+        #[source]
+        source: selvage_ledger::LedgerError,
+    },
+    /// Too many clients wait on this channel.
+    #[error("channel {channel}: too many clients")]
+    Busy {
+        /// The channel's id.
+        channel: String,
+        /// The limit that was reached.
+        #[source]
+        source: TooManyWaiting,
+    },
+    /// The channel was shut down while the client waited.
+    #[error("channel {0} was closed")]
+    Closed(String),
+}
+
+/// Definitions already read, valid for one generation of `_lifecycle`.
+#[derive(Default)]
+struct Definitions {
+    generation: u64,
+    by_name: HashMap<String, Arc<ChaincodeDefinition>>,
+}
+
+/// A channel as everything in the peer shares it. Reading it never blocks the committer.
+pub struct PeerChannel {
+    id: String,
+    ledger: Arc<Ledger>,
+    config: RwLock<Arc<ChannelConfig>>,
+    definitions: RwLock<Definitions>,
+    notifier: Notifier,
+}
+
+impl PeerChannel {
+    /// A channel over an open ledger whose newest configuration is `config`.
+    pub fn new(id: String, ledger: Arc<Ledger>, config: Arc<ChannelConfig>, height: u64) -> Self {
+        Self {
+            id,
+            ledger,
+            config: RwLock::new(config),
+            definitions: RwLock::default(),
+            notifier: Notifier::new(height),
+        }
+    }
+
+    /// The channel's name.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The channel's ledger.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// The configuration in force after the newest committed block.
+    pub fn config(&self) -> Arc<ChannelConfig> {
+        self.config.read().clone()
+    }
+
+    /// Number of committed blocks.
+    pub fn height(&self) -> u64 {
+        *self.notifier.height().borrow()
+    }
+
+    /// The height as it changes.
+    pub fn height_watch(&self) -> watch::Receiver<u64> {
+        self.notifier.height()
+    }
+
+    /// Commits from now on. A receiver that lags must catch up from the ledger.
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<CommittedBlock>> {
+        self.notifier.blocks()
+    }
+
+    /// The committed definition of a chaincode; `None` when the channel has none of that name.
+    pub fn definition(
+        &self,
+        name: &str,
+    ) -> Result<Option<Arc<ChaincodeDefinition>>, LifecycleError> {
+        let generation = {
+            let known = self.definitions.read();
+            if let Some(definition) = known.by_name.get(name) {
+                return Ok(Some(definition.clone()));
+            }
+            known.generation
+        };
+        let query = self.ledger.query();
+        let read = lifecycle::read_definition(name, |key| {
+            query.get_state(LIFECYCLE_NAMESPACE, key).map_err(Into::into)
+        })?;
+        let Some(definition) = read.map(Arc::new) else { return Ok(None) };
+        let mut known = self.definitions.write();
+        // A commit in between may have changed what was read.
+        if known.generation == generation {
+            known.by_name.insert(name.to_owned(), definition.clone());
+        }
+        Ok(Some(definition))
+    }
+
+    /// Waits until a transaction is committed, valid or not. Returns at once when it already is.
+    pub async fn commit_status(&self, tx_id: &str) -> Result<CommitStatus, ChannelError> {
+        let wait = self
+            .notifier
+            .wait_for(tx_id)
+            .map_err(|source| ChannelError::Busy { channel: self.id.clone(), source })?;
+        if let Some(status) = self.committed_status(tx_id)? {
+            return Ok(status);
+        }
+        wait.status().await.ok_or_else(|| ChannelError::Closed(self.id.clone()))
+    }
+
+    /// How a transaction ended, if it is on the ledger.
+    pub fn committed_status(&self, tx_id: &str) -> Result<Option<CommitStatus>, ChannelError> {
+        let found = self
+            .ledger
+            .tx_validation_code(tx_id)
+            .map_err(|source| ChannelError::Ledger { channel: self.id.clone(), source })?;
+        Ok(found.map(|(code, block_number)| CommitStatus { block_number, code }))
+    }
+
+    /// Puts what a commit changed into force and tells the listeners; called by the committer once
+    /// the ledger has the block.
+    pub(crate) fn committed(
+        &self,
+        block: CommittedBlock,
+        config: Option<Arc<ChannelConfig>>,
+        lifecycle_written: bool,
+    ) {
+        if let Some(config) = config {
+            *self.config.write() = config;
+        }
+        if lifecycle_written {
+            let mut known = self.definitions.write();
+            known.generation += 1;
+            known.by_name.clear();
+        }
+        self.notifier.announce(block);
+    }
+}
+
+impl std::fmt::Debug for PeerChannel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PeerChannel").field("id", &self.id).finish_non_exhaustive()
+    }
+}
