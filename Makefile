@@ -1,0 +1,47 @@
+# The two commands: `make up` and `make test`. Both do the whole set-up first and say what they do.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+DATA ?= .selvage
+BINARIES := selvage peer orderer
+
+.PHONY: help
+help: ## Say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: ## Install what the build and the tests need
+	@tools/setup/install.sh
+
+.PHONY: web
+web: ## Build the console into web/dist
+	@tools/setup/web.sh
+
+.PHONY: build
+build: setup web ## Put every binary into build/bin
+	cargo build --release --locked $(BINARIES:%=--package %)
+	mkdir -p build/bin
+	for name in $(BINARIES); do install -m 755 "$${CARGO_TARGET_DIR:-target}/release/$$name" build/bin/; done
+
+.PHONY: up
+up: build ## Start a network and the service, and say how to use them
+	build/bin/selvage up --detach --data $(DATA)
+
+.PHONY: down
+down: ## Stop what `make up` started; the data stays
+	build/bin/selvage down --data $(DATA)
+
+.PHONY: test
+test: build ## Set up, then run every check and every test
+	cargo xtask tidy
+	SELVAGE_BIN=$(CURDIR)/build/bin cargo test --release --locked --workspace
+
+.PHONY: bench
+bench: build ## Measure; prints figures, changes nothing
+	tools/bench/run.sh
+
+.PHONY: clean
+clean: ## Remove what was built (not the data of a network)
+	rm -rf target build web/dist web/node_modules examples/*/node_modules examples/*/dist
