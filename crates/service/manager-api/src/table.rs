@@ -1,0 +1,391 @@
+//! The 32 operations of BCS's SDK, and which of them this build answers.
+
+/// An HTTP method of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// GET
+    Get,
+    /// POST
+    Post,
+    /// PUT
+    Put,
+    /// DELETE
+    Delete,
+}
+
+/// What an operation answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// JSON of the named schema.
+    Json(&'static str),
+    /// A zip archive.
+    Zip,
+    /// Not answered in this build: error `BCS.5010501`.
+    NotBuilt,
+}
+
+/// One operation.
+#[derive(Debug, Clone, Copy)]
+pub struct Operation {
+    /// Number in the project's documentation of the API.
+    pub number: u8,
+    /// Method name in BCS's SDK.
+    pub name: &'static str,
+    /// HTTP method.
+    pub method: Method,
+    /// Path after `/v2/{project_id}`.
+    pub path: &'static str,
+    /// What it does.
+    pub title: &'static str,
+    /// Query parameters; a trailing `*` marks the required ones.
+    pub query: &'static [&'static str],
+    /// Schema of the body.
+    pub body: Option<&'static str>,
+    /// Answer.
+    pub answer: Answer,
+}
+
+impl Operation {
+    /// Whether this build answers it.
+    #[must_use]
+    pub fn is_built(&self) -> bool {
+        !matches!(self.answer, Answer::NotBuilt)
+    }
+}
+
+/// Every operation, in the order of the documentation.
+pub const OPERATIONS: [Operation; 32] = [
+    Operation {
+        number: 1,
+        name: "batch_add_peers_to_channel",
+        method: Method::Post,
+        path: "/blockchains/{blockchain_id}/channels/peers",
+        title: "add peers to a channel",
+        query: &[],
+        body: None,
+        answer: Answer::NotBuilt,
+    },
+    Operation {
+        number: 2,
+        name: "batch_create_channels",
+        method: Method::Post,
+        path: "/blockchains/{blockchain_id}/channels",
+        title: "create channels",
+        query: &[],
+        body: None,
+        answer: Answer::NotBuilt,
+    },
+    Operation {
+        number: 3,
+        name: "batch_invite_members_to_channel",
+        method: Method::Post,
+        path: "/members/invitations",
+        title: "invite members",
+        query: &[],
+        body: None,
+        answer: Answer::NotBuilt,
+    },
+    Operation {
+        number: 4,
+        name: "batch_remove_orgs_from_channel",
+        method: Method::Put,
+        path: "/blockchains/{blockchain_id}/{channel_id}/orgs/quit",
+        title: "remove organisations from a channel",
+        query: &[],
+        body: None,
+        answer: Answer::NotBuilt,
+    },
+    Operation {
+        number: 5,
+        name: "batch_remove_peers_from_channel",
+        method: Method::Put,
+        path: "/blockchains/{blockchain_id}/{channel_id}/peers/quit",
+        title: "remove peers from a channel",
+        query: &[],
+        body: None,
+        answer: Answer::NotBuilt,
+    },
+    Operation {
+        number: 6,
+        name: "create_blockchain_cert_by_user_name",
+        method: Method::Post,
+        path: "/blockchains/{blockchain_id}/orgs/{org_name}/usercert/{user_name}",
+        title: "issue a user certificate",
+        query: &[],
+        body: None,
+        answer: Answer::NotBuilt,
+    },
+    Operation {
+        number: 7,
+        name: "create_new_blockchain",
+        method: Method::Post,
+        path: "/blockchains",
+        title: "create an instance",
+        query: &[],
+        body: Some("CreateRequestBody"),
+        answer: Answer::Json("CreateNewBlockchainResponse"),
+    },
+    Operation {
+        number: 8,
+        name: "delete_blockchain",
+        method: Method::Delete,
+        path: "/blockchains/{blockchain_id}",
+        title: "delete an instance",
+        query: &[
+            "is_delete_storage",
+            "is_delete_obs",
+            "is_delete_resource",
+            "is_delete_ief",
+            "is_delete_lightpeer",
+            "ief_nodes_id",
+        ],
+        body: None,
+        answer: Answer::Json("OperationStarted"),
+    },
+    Operation {
+        number: 9,
+        name: "delete_channel",
+        method: Method::Delete,
+        path: "/blockchains/{blockchain_id}/channel/{channel_id}",
+        title: "delete a channel",
+        query: &[],
+        body: None,
+        answer: Answer::NotBuilt,
+    },
+    Operation {
+        number: 10,
+        name: "delete_member_invite",
+        method: Method::Delete,
+        path: "/members/invitations",
+        title: "delete an invitation",
+        query: &[],
+        body: None,
+        answer: Answer::NotBuilt,
+    },
+    Operation {
+        number: 11,
+        name: "download_blockchain_cert",
+        method: Method::Get,
+        path: "/blockchains/{blockchain_id}/cert",
+        title: "download certificates",
+        query: &["org_name*", "cert_type*"],
+        body: None,
+        answer: Answer::Zip,
+    },
+    Operation {
+        number: 12,
+        name: "download_blockchain_sdk_config",
+        method: Method::Post,
+        path: "/blockchains/{blockchain_id}/sdk-cfg",
+        title: "download the SDK configuration",
+        query: &[],
+        body: Some("CfgRequestBody"),
+        answer: Answer::Zip,
+    },
+    Operation {
+        number: 13,
+        name: "freeze_cert",
+        method: Method::Post,
+        path: "/blockchains/{blockchain_id}/orgs/{org_name}/usercert/{user_name}/freeze",
+        title: "freeze a certificate",
+        query: &[],
+        body: None,
+        answer: Answer::NotBuilt,
+    },
+    Operation {
+        number: 14,
+        name: "handle_notification",
+        method: Method::Post,
+        path: "/notification/handle",
+        title: "answer an invitation",
+        query: &[],
+        body: None,
+        answer: Answer::NotBuilt,
+    },
+    Operation {
+        number: 15,
+        name: "handle_union_member_quit_list",
+        method: Method::Put,
+        path: "/members/quit",
+        title: "leave a consortium",
+        query: &[],
+        body: None,
+        answer: Answer::NotBuilt,
+    },
+    Operation {
+        number: 16,
+        name: "list_bcs_events",
+        method: Method::Post,
+        path: "/blockchains/{blockchain_id}/events",
+        title: "list events",
+        query: &["type"],
+        body: None,
+        answer: Answer::NotBuilt,
+    },
+    Operation {
+        number: 17,
+        name: "list_bcs_events_statistic",
+        method: Method::Post,
+        path: "/blockchains/{blockchain_id}/events/statistic",
+        title: "count events",
+        query: &["type"],
+        body: None,
+        answer: Answer::NotBuilt,
+    },
+    Operation {
+        number: 18,
+        name: "list_bcs_metric",
+        method: Method::Post,
+        path: "/blockchains/{blockchain_id}/metric/list",
+        title: "read metrics",
+        query: &[],
+        body: None,
+        answer: Answer::NotBuilt,
+    },
+    Operation {
+        number: 19,
+        name: "list_blockchain_channels",
+        method: Method::Get,
+        path: "/blockchains/{blockchain_id}/channels",
+        title: "list channels",
+        query: &[],
+        body: None,
+        answer: Answer::Json("ListBlockchainChannelsResponse"),
+    },
+    Operation {
+        number: 20,
+        name: "list_blockchains",
+        method: Method::Get,
+        path: "/blockchains",
+        title: "list instances",
+        query: &[],
+        body: None,
+        answer: Answer::Json("ListBlockchainsResponse"),
+    },
+    Operation {
+        number: 21,
+        name: "list_entity_metric",
+        method: Method::Post,
+        path: "/blockchains/{blockchain_id}/entity/metric/list",
+        title: "read metrics of organisations",
+        query: &[],
+        body: None,
+        answer: Answer::NotBuilt,
+    },
+    Operation {
+        number: 22,
+        name: "list_instance_metric",
+        method: Method::Post,
+        path: "/blockchains/{blockchain_id}/entity/instance/metric/list",
+        title: "read metrics of one node",
+        query: &[],
+        body: None,
+        answer: Answer::NotBuilt,
+    },
+    Operation {
+        number: 23,
+        name: "list_members",
+        method: Method::Get,
+        path: "/members",
+        title: "list members",
+        query: &[],
+        body: None,
+        answer: Answer::NotBuilt,
+    },
+    Operation {
+        number: 24,
+        name: "list_notifications",
+        method: Method::Get,
+        path: "/notifications",
+        title: "list notifications",
+        query: &[],
+        body: None,
+        answer: Answer::NotBuilt,
+    },
+    Operation {
+        number: 25,
+        name: "list_op_record",
+        method: Method::Get,
+        path: "/operation/record",
+        title: "list operation records",
+        query: &[
+            "blockchain_id",
+            "operation_status",
+            "resource_type",
+            "operation_type",
+            "operation_id",
+        ],
+        body: None,
+        answer: Answer::Json("ListOpRecordResponse"),
+    },
+    Operation {
+        number: 26,
+        name: "list_quotas",
+        method: Method::Get,
+        path: "/quotas",
+        title: "list quotas",
+        query: &[],
+        body: None,
+        answer: Answer::Json("ListQuotasResponse"),
+    },
+    Operation {
+        number: 27,
+        name: "show_blockchain_detail",
+        method: Method::Get,
+        path: "/blockchains/{blockchain_id}",
+        title: "show an instance",
+        query: &[],
+        body: None,
+        answer: Answer::Json("ShowBlockchainDetailResponse"),
+    },
+    Operation {
+        number: 28,
+        name: "show_blockchain_flavors",
+        method: Method::Get,
+        path: "/blockchains/flavors",
+        title: "show the limits of an edition",
+        query: &["limit", "offset"],
+        body: None,
+        answer: Answer::Json("ShowBlockchainFlavorsResponse"),
+    },
+    Operation {
+        number: 29,
+        name: "show_blockchain_nodes",
+        method: Method::Get,
+        path: "/blockchains/{blockchain_id}/nodes",
+        title: "show the nodes",
+        query: &[],
+        body: None,
+        answer: Answer::Json("ShowBlockchainNodesResponse"),
+    },
+    Operation {
+        number: 30,
+        name: "show_blockchain_status",
+        method: Method::Get,
+        path: "/blockchains/{blockchain_id}/status",
+        title: "show the progress of the creation",
+        query: &[],
+        body: None,
+        answer: Answer::Json("ShowBlockchainStatusResponse"),
+    },
+    Operation {
+        number: 31,
+        name: "unfreeze_cert",
+        method: Method::Post,
+        path: "/blockchains/{blockchain_id}/orgs/{org_name}/usercert/{user_name}/unfreeze",
+        title: "unfreeze a certificate",
+        query: &[],
+        body: None,
+        answer: Answer::NotBuilt,
+    },
+    Operation {
+        number: 32,
+        name: "update_instance",
+        method: Method::Put,
+        path: "/blockchains/{blockchain_id}",
+        title: "change an instance",
+        query: &[],
+        body: None,
+        answer: Answer::NotBuilt,
+    },
+];
