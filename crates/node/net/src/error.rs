@@ -1,0 +1,83 @@
+//! What can go wrong between nodes.
+
+use std::io;
+use std::net::SocketAddr;
+
+use thiserror::Error;
+
+/// TLS material that cannot be used.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A text that should hold certificates does not.
+    #[error("cannot read certificates from {origin}: {reason}")]
+    Pem {
+        /// Where the text came from.
+        origin: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A private key is missing, unreadable, or not the certificate's.
+    #[error("cannot use the TLS private key of {origin}: {reason}")]
+    Key {
+        /// Where certificate and key came from.
+        origin: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A client without a single root trusts nobody.
+    #[error("no usable TLS root certificate was given")]
+    NoRoots,
+    /// Not a host name and not an address.
+    #[error("{0:?} is neither a host name nor an address")]
+    ServerName(String),
+    /// The TLS library refused the settings.
+    #[error("TLS cannot be set up")]
+    Setup(#[source] rustls::Error),
+    /// The handshake failed.
+    #[error("TLS handshake failed")]
+    Handshake(#[source] io::Error),
+}
+
+/// A server or a connection that cannot come about.
+#[derive(Debug, Error)]
+pub enum NetError {
+    /// An address or endpoint that is not `host:port`.
+    #[error("{0:?} is not an address of the form host:port")]
+    Address(String),
+    /// The listening socket could not be had.
+    #[error("cannot listen on {address}{}", listen_hint(source))]
+    Bind {
+        /// The wanted address.
+        address: String,
+        /// Why the system refused.
+        #[source]
+        source: io::Error,
+    },
+    /// The system took a listening socket back.
+    #[error("the listener on {address} failed")]
+    Accept {
+        /// The listener.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// TLS material is unusable.
+    #[error("TLS settings are unusable")]
+    Tls(#[from] TlsError),
+}
+
+fn listen_hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            ": another process uses this port; stop it or configure another port"
+        }
+        io::ErrorKind::PermissionDenied => {
+            ": this user may not open the port; choose one above 1023"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            ": this machine does not have the address; use one of its own or 0.0.0.0"
+        }
+        _ => "",
+    }
+}

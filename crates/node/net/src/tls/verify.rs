@@ -1,0 +1,147 @@
+//! Who may connect: verifiers for client certificates.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use rustls::client::ResolvesClientCert;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
+    SignatureScheme,
+};
+
+use super::provider;
+
+/// The roots that client certificates must chain to. They can be replaced at any time; handshakes
+/// that begin afterwards see the new ones, connections that exist stay.
+pub struct ClientRoots {
+    current: ArcSwapOption<Verifier>,
+}
+
+struct Verifier(Arc<dyn ClientCertVerifier>);
+
+impl ClientRoots {
+    /// A set of roots; an empty set refuses every client.
+    pub fn new(roots: impl IntoIterator<Item = CertificateDer<'static>>) -> Arc<Self> {
+        let new = Self {
+            current: ArcSwapOption::empty(),
+        };
+        new.replace(roots);
+        Arc::new(new)
+    }
+
+    /// Takes over another set of roots and returns how many of them are usable. Certificates that
+    /// cannot be parsed are skipped.
+    pub fn replace(&self, roots: impl IntoIterator<Item = CertificateDer<'static>>) -> usize {
+        let mut store = RootCertStore::empty();
+        let (usable, _) = store.add_parsable_certificates(roots);
+        let built = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider())
+            .build()
+            .ok();
+        self.current.store(built.map(|v| Arc::new(Verifier(v))));
+        usable
+    }
+}
+
+impl fmt::Debug for ClientRoots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientRoots")
+    }
+}
+
+/// Demands a client certificate under `roots`.
+pub(super) fn client_of(roots: Arc<ClientRoots>) -> Arc<dyn ClientCertVerifier> {
+    Arc::new(Checked { roots: Some(roots) })
+}
+
+/// Asks for a client certificate and takes any.
+pub(super) fn any_client() -> Arc<dyn ClientCertVerifier> {
+    Arc::new(Checked { roots: None })
+}
+
+#[derive(Debug)]
+struct Checked {
+    roots: Option<Arc<ClientRoots>>,
+}
+
+impl ClientCertVerifier for Checked {
+    fn client_auth_mandatory(&self) -> bool {
+        self.roots.is_some()
+    }
+
+    // No hints: the set changes at run time, and clients with one certificate need none.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let Some(roots) = &self.roots else {
+            return Ok(ClientCertVerified::assertion());
+        };
+        match &*roots.current.load() {
+            Some(verifier) => verifier
+                .0
+                .verify_client_cert(end_entity, intermediates, now),
+            None => Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+/// A client that has one certificate and always presents it, whatever the server hints at.
+pub(super) struct OneIdentity(pub(super) Arc<CertifiedKey>);
+
+impl fmt::Debug for OneIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OneIdentity")
+    }
+}
+
+impl ResolvesClientCert for OneIdentity {
+    fn resolve(
+        &self,
+        _root_hint_subjects: &[&[u8]],
+        _schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
