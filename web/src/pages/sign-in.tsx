@@ -1,0 +1,62 @@
+import { Button, Card, Center, Group, PasswordInput, Stack, Text, TextInput, Title } from '@mantine/core';
+import { type SubmitEvent, useState } from 'react';
+
+import { Api, type Session } from '../api';
+import { useWords } from '../language';
+import { LanguageChoice } from '../parts/frame';
+import { Failure } from '../parts/states';
+
+export function SignIn({ enter }: { enter: (session: Session) => void }) {
+    const { t } = useWords();
+    const [user, setUser] = useState('admin');
+    const [password, setPassword] = useState('');
+    const [error, setError] = useState<Error>();
+    const [busy, setBusy] = useState(false);
+    const submit = (event: SubmitEvent) => {
+        event.preventDefault();
+        setBusy(true);
+        setError(undefined);
+        Api.login(user, password)
+            .then(enter, setError)
+            .finally(() => setBusy(false));
+    };
+    return (
+        <Center mih="100vh" p="md">
+            <Card withBorder shadow="sm" padding="xl" w={380} maw="100%">
+                <form onSubmit={submit}>
+                    <Stack>
+                        <Group justify="space-between" align="start">
+                            <div>
+                                <Title order={2}>Selvage</Title>
+                                <Text c="dimmed" size="sm">
+                                    {t('title')}
+                                </Text>
+                            </div>
+                            <LanguageChoice />
+                        </Group>
+                        <TextInput
+                            label={t('user')}
+                            name="username"
+                            autoComplete="username"
+                            value={user}
+                            onChange={(event) => setUser(event.currentTarget.value)}
+                        />
+                        <PasswordInput
+                            label={t('password')}
+                            description={t('passwordHint')}
+                            name="password"
+                            autoComplete="current-password"
+                            autoFocus
+                            value={password}
+                            onChange={(event) => setPassword(event.currentTarget.value)}
+                        />
+                        {error && <Failure error={error} />}
+                        <Button type="submit" loading={busy} disabled={!user || !password}>
+                            {t('signIn')}
+                        </Button>
+                    </Stack>
+                </form>
+            </Card>
+        </Center>
+    );
+}

@@ -1,0 +1,75 @@
+import { Anchor, Badge, CopyButton, Group, Text, Tooltip, UnstyledButton } from '@mantine/core';
+import type { ReactNode } from 'react';
+import { Link } from 'react-router';
+
+import { useWords } from '../language';
+import { outcome } from '../words/outcomes';
+
+/** A hash or an id: shortened where space is short, whole in the tooltip, copied by one click. */
+export function Hash({ value, to, short = false }: { value: string; to?: string; short?: boolean }) {
+    const { t } = useWords();
+    if (!value) {
+        return <Text span>–</Text>;
+    }
+    const shown = short && value.length > 20 ? `${value.slice(0, 10)}…${value.slice(-6)}` : value;
+    return (
+        <Group gap={4} wrap="nowrap" component="span" display="inline-flex">
+            <Tooltip label={value} disabled={!short} openDelay={400} multiline maw={520}>
+                {to ? (
+                    <Anchor component={Link} to={to} className="mono" size="sm">
+                        {shown}
+                    </Anchor>
+                ) : (
+                    <Text span className="mono" size="sm">
+                        {shown}
+                    </Text>
+                )}
+            </Tooltip>
+            <CopyButton value={value}>
+                {({ copied, copy }) => (
+                    <UnstyledButton onClick={copy} c="dimmed" fz="xs" aria-label={t('copy')} title={t(copied ? 'copied' : 'copy')}>
+                        {copied ? '✓' : '⧉'}
+                    </UnstyledButton>
+                )}
+            </CopyButton>
+        </Group>
+    );
+}
+
+/** Fabric's code for what became of a transaction, with its meaning on hover. */
+export function Outcome({ code }: { code: string }) {
+    const { language } = useWords();
+    return (
+        <Tooltip label={outcome(code, language)} multiline maw={320}>
+            <Badge color={code === 'VALID' ? 'teal' : 'red'} variant="light" tt="none">
+                {code}
+            </Badge>
+        </Tooltip>
+    );
+}
+
+const GOOD = new Set(['Normal', 'running', 'finished']);
+const BUSY = new Set(['IsCreating', 'IsUpgrading', 'IsScaling', 'IsDeleting', 'IsAdding', 'Hibernation']);
+
+export function Status({ value }: { value: string }) {
+    const color = GOOD.has(value) ? 'teal' : BUSY.has(value) ? 'yellow' : 'red';
+    return (
+        <Badge color={color} variant="dot" tt="none">
+            {value}
+        </Badge>
+    );
+}
+
+/** A small labelled figure. */
+export function Figure({ label, children }: { label: string; children: ReactNode }) {
+    return (
+        <div>
+            <Text size="xs" c="dimmed">
+                {label}
+            </Text>
+            <Text fw={600} className="number">
+                {children}
+            </Text>
+        </div>
+    );
+}
