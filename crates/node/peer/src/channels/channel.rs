@@ -1,15 +1,21 @@
 //! One joined channel: its ledger, the configuration in force, and who listens.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use selvage_channel::ChannelConfig;
 use selvage_ledger::Ledger;
+use selvage_proto::common::Block;
 use tokio::sync::{broadcast, watch};
 
 use super::notifier::{CommitStatus, CommittedBlock, Notifier, TooManyWaiting};
-use crate::lifecycle::{self, ChaincodeDefinition, LIFECYCLE_NAMESPACE, LifecycleError};
+use crate::lifecycle::{self, ChaincodeDefinition, ConfigHandle, LIFECYCLE_NAMESPACE, LifecycleError};
+
+/// Blocks kept in memory for deliver streams.
+const RECENT_BLOCKS: usize = 4;
+/// The largest block that is kept in memory.
+const RECENT_BLOCK_BYTES: usize = 512 * 1024;
 
 /// Why a question to a channel has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -49,18 +55,29 @@ pub struct PeerChannel {
     id: String,
     ledger: Arc<Ledger>,
     config: RwLock<Arc<ChannelConfig>>,
+    shared_config: ConfigHandle,
     definitions: RwLock<Definitions>,
+    recent: Mutex<VecDeque<Arc<Block>>>,
     notifier: Notifier,
 }
 
 impl PeerChannel {
-    /// A channel over an open ledger whose newest configuration is `config`.
-    pub fn new(id: String, ledger: Arc<Ledger>, config: Arc<ChannelConfig>, height: u64) -> Self {
+    /// A channel over an open ledger whose newest configuration is `config`. `shared_config` is what
+    /// the ledger's collections follow.
+    pub fn new(
+        ledger: Arc<Ledger>,
+        config: Arc<ChannelConfig>,
+        shared_config: ConfigHandle,
+        height: u64,
+    ) -> Self {
+        shared_config.set(config.clone());
         Self {
-            id,
+            id: config.channel_id().to_owned(),
             ledger,
             config: RwLock::new(config),
+            shared_config,
             definitions: RwLock::default(),
+            recent: Mutex::default(),
             notifier: Notifier::new(height),
         }
     }
@@ -120,6 +137,11 @@ impl PeerChannel {
         Ok(Some(definition))
     }
 
+    /// A block that was committed lately, without reading the disk.
+    pub fn recent_block(&self, number: u64) -> Option<Arc<Block>> {
+        self.recent.lock().iter().find(|block| block.number() == number).cloned()
+    }
+
     /// Waits until a transaction is committed, valid or not. Returns at once when it already is.
     pub async fn commit_status(&self, tx_id: &str) -> Result<CommitStatus, ChannelError> {
         let wait = self
@@ -145,11 +167,13 @@ impl PeerChannel {
     /// the ledger has the block.
     pub(crate) fn committed(
         &self,
+        stored: Block,
         block: CommittedBlock,
         config: Option<Arc<ChannelConfig>>,
         lifecycle_written: bool,
     ) {
         if let Some(config) = config {
+            self.shared_config.set(config.clone());
             *self.config.write() = config;
         }
         if lifecycle_written {
@@ -157,7 +181,21 @@ impl PeerChannel {
             known.generation += 1;
             known.by_name.clear();
         }
+        self.remember(stored);
         self.notifier.announce(block);
+    }
+
+    /// Keeps the newest blocks for those who follow the channel closely; large ones are not worth
+    /// the memory.
+    fn remember(&self, block: Block) {
+        let size: usize = block.envelopes().iter().map(|data| data.len()).sum();
+        let mut recent = self.recent.lock();
+        while recent.len() >= RECENT_BLOCKS {
+            recent.pop_front();
+        }
+        if size <= RECENT_BLOCK_BYTES {
+            recent.push_back(Arc::new(block));
+        }
     }
 }
 

@@ -9,8 +9,10 @@ use selvage_channel::ChannelConfig;
 use selvage_env::Env;
 use selvage_ledger::Ledger;
 use selvage_proto::common::Block;
+use selvage_proto::peer::TxValidationCode;
 
 use super::PeerChannel;
+use crate::lifecycle::{ChannelCollections, ConfigHandle};
 
 /// Called with every channel that is opened or joined, once the registry lists it.
 type Opened = Box<dyn Fn(&Arc<PeerChannel>) + Send + Sync>;
@@ -28,7 +30,7 @@ pub enum JoinError {
         channel: String,
         /// What is wrong with the configuration.
         #[source]
-        source: selvage_channel::ChannelError,
+        source: selvage_channel::ConfigError,
     },
     /// The block is not the first of its channel.
     #[error("block {0} is not a genesis block")]
@@ -98,5 +100,103 @@ impl Channels {
     /// All channels, sorted by name.
     pub fn list(&self) -> Vec<Arc<PeerChannel>> {
         self.channels.read().values().cloned().collect()
+    }
+
+    /// Opens every channel that was joined before. A join that was interrupted before its genesis
+    /// block was stored leaves an empty ledger, which goes away.
+    pub fn open_all(&self) -> Result<(), JoinError> {
+        let folder = |source| JoinError::Folder { path: self.root.clone(), source };
+        std::fs::create_dir_all(&self.root).map_err(folder)?;
+        for entry in std::fs::read_dir(&self.root).map_err(folder)? {
+            let entry = entry.map_err(folder)?;
+            let Ok(id) = entry.file_name().into_string() else { continue };
+            if !entry.file_type().map_err(folder)?.is_dir() {
+                continue;
+            }
+            match self.open(&id)? {
+                Some(channel) => self.admit(channel),
+                None => {
+                    tracing::warn!(channel = id, "removing the ledger of an interrupted join");
+                    std::fs::remove_dir_all(entry.path()).map_err(folder)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the peer a member of the channel that `genesis` creates (Fabric: `JoinChain`).
+    pub fn join(&self, genesis: Block) -> Result<Arc<PeerChannel>, JoinError> {
+        if genesis.number() != 0 {
+            return Err(JoinError::NotGenesis(genesis.number()));
+        }
+        let unusable = |channel: &str| {
+            let channel = channel.to_owned();
+            move |source| JoinError::Config { channel, source }
+        };
+        let config = ChannelConfig::from_block(&genesis).map_err(unusable("(unknown)"))?;
+        let id = config.channel_id().to_owned();
+        config.check_supported_by_peer().map_err(unusable(&id))?;
+        let _one_at_a_time = self.joining.lock();
+        if self.get(&id).is_some() {
+            return Err(JoinError::Exists(id));
+        }
+        let (ledger, handle) = self.open_ledger(&id)?;
+        let height = ledger.info().map_err(self.ledger_error(&id))?.height;
+        if height == 0 {
+            let codes = vec![TxValidationCode::Valid; genesis.envelopes().len()];
+            ledger.commit(genesis, codes).map_err(self.ledger_error(&id))?;
+        }
+        let channel = Arc::new(PeerChannel::new(Arc::new(ledger), Arc::new(config), handle, 1));
+        self.admit(channel.clone());
+        Ok(channel)
+    }
+
+    fn admit(&self, channel: Arc<PeerChannel>) {
+        self.channels.write().insert(channel.id().to_owned(), channel.clone());
+        tracing::info!(channel = channel.id(), height = channel.height(), "channel open");
+        if let Some(opened) = self.opened.get() {
+            opened(&channel);
+        }
+    }
+
+    fn open(&self, id: &str) -> Result<Option<Arc<PeerChannel>>, JoinError> {
+        let (ledger, handle) = self.open_ledger(id)?;
+        let height = ledger.info().map_err(self.ledger_error(id))?.height;
+        if height == 0 {
+            return Ok(None);
+        }
+        let damaged = |detail: String| JoinError::Damaged { channel: id.to_owned(), detail };
+        let newest = ledger.block_by_number(height - 1).map_err(self.ledger_error(id))?;
+        let index = newest
+            .last_config_index()
+            .map_err(|e| damaged(format!("block {} has unreadable metadata: {e}", height - 1)))?;
+        let block = ledger.block_by_number(index).map_err(self.ledger_error(id))?;
+        let config = ChannelConfig::from_block(&block).map_err(|source| JoinError::Config {
+            channel: id.to_owned(),
+            source,
+        })?;
+        if config.channel_id() != id {
+            let found = config.channel_id();
+            return Err(damaged(format!("the ledger's folder holds the channel {found}")));
+        }
+        config.check_supported_by_peer().map_err(|source| JoinError::Config {
+            channel: id.to_owned(),
+            source,
+        })?;
+        let channel = PeerChannel::new(Arc::new(ledger), Arc::new(config), handle, height);
+        Ok(Some(Arc::new(channel)))
+    }
+
+    fn open_ledger(&self, id: &str) -> Result<(Ledger, ConfigHandle), JoinError> {
+        let handle = ConfigHandle::default();
+        let collections = Arc::new(ChannelCollections::new(id, handle.clone()));
+        let path = self.root.join(id);
+        let ledger = Ledger::open(&path, &self.env, collections).map_err(self.ledger_error(id))?;
+        Ok((ledger, handle))
+    }
+
+    fn ledger_error(&self, id: &str) -> impl Fn(selvage_ledger::LedgerError) -> JoinError {
+        let (channel, path) = (id.to_owned(), self.root.join(id));
+        move |source| JoinError::Ledger { channel: channel.clone(), path: path.clone(), source }
     }
 }

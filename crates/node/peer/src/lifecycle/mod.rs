@@ -5,10 +5,12 @@
 //! implicit collection. This module holds the keys, the field codec and read access; the functions
 //! that write definitions live with the `_lifecycle` system chaincode.
 
+mod collections;
 mod legacy;
 mod policy;
 mod serial;
 
+pub use collections::{ChannelCollections, ConfigHandle};
 pub use legacy::legacy_validation;
 pub use policy::{
     CollectionRule, PolicyScope, ValidationRule, collection_rule, implicit_collection, implicit_collection_org,

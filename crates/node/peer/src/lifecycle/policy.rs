@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use prost::Message;
+use selvage_channel::ChannelConfig;
 use selvage_proto::common::msp_principal::Classification;
 use selvage_proto::common::msp_role::MspRoleType;
 use selvage_proto::common::signature_policy::{NOutOf, Type as Rule};
@@ -25,6 +26,17 @@ pub trait PolicyScope {
     fn has_policy(&self, path: &str) -> bool;
     /// The application organisations: name of the configuration group, MSP id.
     fn application_orgs(&self) -> Vec<(String, String)>;
+}
+
+impl PolicyScope for ChannelConfig {
+    fn has_policy(&self, path: &str) -> bool {
+        self.policy(path).is_some()
+    }
+
+    fn application_orgs(&self) -> Vec<(String, String)> {
+        let orgs = self.application().into_iter().flat_map(|a| a.orgs().values());
+        orgs.map(|org| (org.name.clone(), org.msp_id.clone())).collect()
+    }
 }
 
 /// Plugin and encoded `ApplicationPolicy` that judge writes to a namespace.

@@ -1,0 +1,136 @@
+//! The second half of the pipeline: judge, commit, tell.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use selvage_ledger::QueryExecutor;
+use selvage_proto::common::Block;
+use selvage_proto::peer::MetaDataKeys;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::CommitError;
+use crate::channels::{CommittedBlock, CommittedTx, PeerChannel};
+use crate::lifecycle::{BoxError, ChaincodeDefinition, LifecycleError};
+use crate::validator::{Prepared, Scope, StateView, Validator};
+
+/// A block whose state-independent half is done.
+pub(super) struct Job {
+    pub(super) block: Block,
+    pub(super) prepared: Prepared,
+}
+
+/// Commits queued blocks one after the other until the queue closes, the node shuts down or a block
+/// cannot be committed.
+pub(super) async fn run(
+    channel: Arc<PeerChannel>,
+    validator: Arc<Validator>,
+    mut queue: mpsc::Receiver<Job>,
+    stopped: watch::Sender<Option<Arc<CommitError>>>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let job = tokio::select! {
+            () = shutdown.cancelled() => return,
+            job = queue.recv() => match job {
+                Some(job) => job,
+                None => return,
+            },
+        };
+        let number = job.block.number();
+        let (worker, threads) = (channel.clone(), validator.clone());
+        // A commit that has begun is not abandoned: it runs to its end on a thread of its own.
+        let work = tokio::task::spawn_blocking(move || commit(&worker, &threads, job));
+        let result = match work.await {
+            Ok(result) => result,
+            Err(_) => Err(CommitError::Interrupted { number }),
+        };
+        if let Err(error) = result {
+            let channel = channel.id();
+            tracing::error!(channel, error = %crate::report(&error), "channel stopped");
+            stopped.send_replace(Some(Arc::new(error)));
+            return;
+        }
+    }
+}
+
+/// Judges and commits one block, and tells the channel's listeners.
+fn commit(
+    channel: &PeerChannel,
+    validator: &Validator,
+    job: Job,
+) -> Result<(), CommitError> {
+    let started = Instant::now();
+    let number = job.block.number();
+    let ledger_error = |source| CommitError::Ledger { number, source };
+    let Job { block, mut prepared } = job;
+    if !Arc::ptr_eq(prepared.scope().config(), &channel.config()) {
+        let scope = Arc::new(Scope::new(channel.config()));
+        prepared = validator.prepare(&block, &scope);
+    }
+    let query = channel.ledger().query().map_err(ledger_error)?;
+    let view = View { channel, query };
+    let judged = validator
+        .judge(&prepared, &view)
+        .map_err(|source| CommitError::Validate { number, source })?;
+    drop(view);
+    let validated = started.elapsed();
+    let codes = channel.ledger().commit(block, judged.codes).map_err(ledger_error)?;
+    let (lifecycle_written, redefined) = prepared.lifecycle_changes(&codes);
+    let transactions: Vec<CommittedTx> = prepared
+        .tx_ids()
+        .zip(&codes)
+        .map(|(tx_id, code)| CommittedTx { tx_id: tx_id.to_owned(), code: *code })
+        .collect();
+    tracing::info!(
+        channel = channel.id(),
+        block = number,
+        transactions = transactions.len(),
+        validate_us = validated.as_micros() as u64,
+        commit_us = (started.elapsed() - validated).as_micros() as u64,
+        "Committed block [{number}]"
+    );
+    let announced =
+        CommittedBlock { number, transactions, redefined, reconfigured: judged.config.is_some() };
+    channel.committed(announced, judged.config, lifecycle_written);
+    Ok(())
+}
+
+/// The ledger as validation sees it.
+struct View<'a> {
+    channel: &'a PeerChannel,
+    query: QueryExecutor,
+}
+
+impl StateView for View<'_> {
+    fn has_transaction(&self, tx_id: &str) -> Result<bool, BoxError> {
+        Ok(self.channel.ledger().tx_exists(tx_id)?)
+    }
+
+    fn state(&self, namespace: &str, key: &str) -> Result<Option<Bytes>, BoxError> {
+        Ok(self.query.get_state(namespace, key)?)
+    }
+
+    fn validation_parameter(
+        &self,
+        namespace: &str,
+        collection: &str,
+        key: &[u8],
+    ) -> Result<Option<Bytes>, BoxError> {
+        let metadata = if collection.is_empty() {
+            match std::str::from_utf8(key) {
+                Ok(key) => self.query.get_state_metadata(namespace, key)?,
+                Err(_) => None,
+            }
+        } else {
+            self.query.get_private_metadata_by_hash(namespace, collection, key)?
+        };
+        let name = MetaDataKeys::ValidationParameter.as_str_name();
+        Ok(metadata.and_then(|mut metadata| metadata.remove(name)))
+    }
+
+    fn definition(&self, name: &str) -> Result<Option<Arc<ChaincodeDefinition>>, LifecycleError> {
+        self.channel.definition(name)
+    }
+}
