@@ -162,11 +162,10 @@ where
     let mut unknown = Vec::new();
     merge(&mut tree, given, "", &mut unknown)?;
     override_from(&mut tree, prefix, variables)?;
-    let settings =
-        serde_path_to_error::deserialize(tree).map_err(|error| ConfigError::Value {
-            key: error.path().to_string(),
-            reason: error.inner().to_string(),
-        })?;
+    let settings = serde_path_to_error::deserialize(tree).map_err(|error| ConfigError::Value {
+        key: error.path().to_string(),
+        reason: error.inner().to_string(),
+    })?;
     Ok((settings, unknown))
 }
 

@@ -103,6 +103,9 @@ pub enum ClientAuth {
     /// Ask for one and accept any, or none: Fabric's behaviour with `ClientAuthRequired: false`.
     /// The certificate is proved to be the client's, but nobody vouches for it.
     Request,
+    /// Ask for one; where the client presents one, it must chain to these roots (operations and
+    /// administration endpoints).
+    Optional(Arc<ClientRoots>),
     /// Demand one that chains to these roots.
     Require(Arc<ClientRoots>),
 }
@@ -156,7 +159,8 @@ impl ServerTls {
                 .map_err(TlsError::Setup)?;
         let verifier = match &self.client_auth {
             ClientAuth::Request => verify::any_client(),
-            ClientAuth::Require(roots) => verify::client_of(roots.clone()),
+            ClientAuth::Optional(roots) => verify::client_of(roots.clone(), false),
+            ClientAuth::Require(roots) => verify::client_of(roots.clone(), true),
         };
         let mut config = builder
             .with_client_cert_verifier(verifier)

@@ -54,24 +54,31 @@ impl fmt::Debug for ClientRoots {
     }
 }
 
-/// Demands a client certificate under `roots`.
-pub(super) fn client_of(roots: Arc<ClientRoots>) -> Arc<dyn ClientCertVerifier> {
-    Arc::new(Checked { roots: Some(roots) })
+/// Accepts client certificates under `roots`, and no client without one where it is `mandatory`.
+pub(super) fn client_of(roots: Arc<ClientRoots>, mandatory: bool) -> Arc<dyn ClientCertVerifier> {
+    Arc::new(Checked {
+        roots: Some(roots),
+        mandatory,
+    })
 }
 
 /// Asks for a client certificate and takes any.
 pub(super) fn any_client() -> Arc<dyn ClientCertVerifier> {
-    Arc::new(Checked { roots: None })
+    Arc::new(Checked {
+        roots: None,
+        mandatory: false,
+    })
 }
 
 #[derive(Debug)]
 struct Checked {
     roots: Option<Arc<ClientRoots>>,
+    mandatory: bool,
 }
 
 impl ClientCertVerifier for Checked {
     fn client_auth_mandatory(&self) -> bool {
-        self.roots.is_some()
+        self.mandatory
     }
 
     // No hints: the set changes at run time, and clients with one certificate need none.

@@ -1,0 +1,282 @@
+//! The asking side: following a channel from a height on, over servers that come and go.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use selvage_env::{Clock, Rng};
+use selvage_proto::common::{Block, Envelope, Status};
+use selvage_proto::orderer::SeekInfo;
+use selvage_proto::orderer::deliver_response::Type as FromOrderer;
+use selvage_proto::peer::deliver_response::Type as FromPeer;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+
+use super::{from_on, seek_envelope};
+use crate::backoff::Backoff;
+use crate::services::atomic_broadcast_client::AtomicBroadcastClient;
+use crate::services::deliver_client::DeliverClient;
+use crate::{Endpoint, MAX_MESSAGE_BYTES, connect};
+
+/// Who signs requests.
+pub trait Signer: Send + Sync + 'static {
+    /// The serialized identity that servers check the signature against.
+    fn creator(&self) -> Bytes;
+
+    /// A signature over `message`.
+    fn sign(&self, message: &[u8]) -> Vec<u8>;
+}
+
+/// Which service the blocks come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `orderer.AtomicBroadcast/Deliver`.
+    Orderer,
+    /// `protos.Deliver/Deliver`.
+    Peer,
+}
+
+/// A block that its receiver does not accept: it comes from a server that must be avoided for now.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct Rejected(pub String);
+
+/// Why one attempt to follow ended.
+#[derive(Debug, Error)]
+pub enum FollowError {
+    /// The server cannot be reached, or broke the stream.
+    #[error("{endpoint}: {}", status.message())]
+    Transport {
+        /// The server.
+        endpoint: String,
+        /// What the transport says.
+        status: Box<tonic::Status>,
+    },
+    /// The server ended the stream with a status.
+    #[error("{endpoint} answered {}", status.as_str_name())]
+    Status {
+        /// The server.
+        endpoint: String,
+        /// Its answer.
+        status: Status,
+    },
+    /// The server sent something else than the next block.
+    #[error("{endpoint} sent block {got} where {wanted} was due")]
+    Order {
+        /// The server.
+        endpoint: String,
+        /// The number that came.
+        got: u64,
+        /// The number that was due.
+        wanted: u64,
+    },
+    /// The receiver refused the block.
+    #[error("block {number} from {endpoint} is not acceptable: {reason}")]
+    Rejected {
+        /// The server.
+        endpoint: String,
+        /// The block.
+        number: u64,
+        /// The receiver's reason.
+        reason: String,
+    },
+    /// The address cannot be one.
+    #[error("{endpoint} cannot be dialled: {reason}")]
+    Endpoint {
+        /// The server.
+        endpoint: String,
+        /// Why.
+        reason: String,
+    },
+    /// There is no server to ask.
+    #[error("no server is known for the channel")]
+    NoEndpoints,
+}
+
+/// Follows one channel for as long as it is let.
+pub struct Follower {
+    /// The channel.
+    pub channel_id: String,
+    /// Which service to ask.
+    pub kind: Kind,
+    /// Signs the requests.
+    pub signer: Arc<dyn Signer>,
+    /// The servers to choose from, asked before each attempt because configurations change them.
+    pub endpoints: Arc<dyn Fn() -> Vec<Endpoint> + Send + Sync>,
+    /// Tells the time for requests.
+    pub clock: Arc<dyn Clock>,
+    /// Chooses servers and spreads retries.
+    pub rng: Arc<dyn Rng>,
+    /// The longest pause between attempts.
+    pub max_pause: Duration,
+}
+
+impl Follower {
+    /// Calls `accept` with each block from `next` on, in order, with the server it came from, until
+    /// `stop` is cancelled. While `accept` works, no further block is asked for. Servers that fail,
+    /// or whose block `accept` refuses, are left for another one after a growing, jittered pause; a
+    /// block that was accepted starts the pauses anew.
+    pub async fn run<F, A>(&self, mut next: u64, stop: CancellationToken, mut accept: F)
+    where
+        F: FnMut(Block, String) -> A + Send,
+        A: Future<Output = Result<(), Rejected>> + Send,
+    {
+        let mut backoff = Backoff::new(Duration::from_millis(100), self.max_pause);
+        let mut turn = u64::from(self.random_byte());
+        loop {
+            let before = next;
+            let ended = tokio::select! {
+                () = stop.cancelled() => return,
+                ended = self.attempt(&mut next, turn, &mut accept) => ended,
+            };
+            if next > before {
+                backoff.reset();
+            }
+            turn = turn.wrapping_add(1);
+            let pause = backoff.pause(self.rng.as_ref());
+            match ended {
+                Ok(()) => tracing::debug!(channel = self.channel_id, "deliver stream ended"),
+                Err(error) => tracing::warn!(
+                    channel = self.channel_id,
+                    pause_ms = pause.as_millis() as u64,
+                    "following the channel was interrupted: {error}"
+                ),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    fn random_byte(&self) -> u8 {
+        let mut byte = [0];
+        self.rng.fill(&mut byte);
+        byte[0]
+    }
+
+    async fn attempt<F, A>(
+        &self,
+        next: &mut u64,
+        turn: u64,
+        accept: &mut F,
+    ) -> Result<(), FollowError>
+    where
+        F: FnMut(Block, String) -> A + Send,
+        A: Future<Output = Result<(), Rejected>> + Send,
+    {
+        let endpoints = (self.endpoints)();
+        if endpoints.is_empty() {
+            return Err(FollowError::NoEndpoints);
+        }
+        let endpoint = &endpoints[(turn % endpoints.len() as u64) as usize];
+        let name = endpoint.address.clone();
+        let mut blocks = self.open(endpoint, &from_on(*next)).await?;
+        while let Some(block) = blocks.next().await? {
+            let number = block.number();
+            if number != *next {
+                return Err(FollowError::Order {
+                    endpoint: name,
+                    got: number,
+                    wanted: *next,
+                });
+            }
+            accept(block, name.clone())
+                .await
+                .map_err(|Rejected(reason)| FollowError::Rejected {
+                    endpoint: name.clone(),
+                    number,
+                    reason,
+                })?;
+            *next += 1;
+        }
+        Ok(())
+    }
+
+    /// Asks one server for what `seek` says and hands out the answers.
+    async fn open(&self, endpoint: &Endpoint, seek: &SeekInfo) -> Result<Blocks, FollowError> {
+        let channel = connect(endpoint).map_err(|error| FollowError::Endpoint {
+            endpoint: endpoint.address.clone(),
+            reason: error.to_string(),
+        })?;
+        let envelope = seek_envelope(
+            &self.channel_id,
+            seek,
+            self.signer.as_ref(),
+            endpoint.tls.as_ref().and_then(|tls| tls.identity_hash()),
+            self.clock.as_ref(),
+            self.rng.as_ref(),
+        );
+        // The request side stays open: servers of either kind may take its end for a hang-up.
+        let request = futures::StreamExt::chain(
+            futures::stream::iter([envelope]),
+            futures::stream::pending::<Envelope>(),
+        );
+        let answer = match self.kind {
+            Kind::Orderer => AtomicBroadcastClient::new(channel)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .deliver(request)
+                .await
+                .map(|answer| Answers::Orderer(answer.into_inner())),
+            Kind::Peer => DeliverClient::new(channel)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .deliver(request)
+                .await
+                .map(|answer| Answers::Peer(answer.into_inner())),
+        };
+        let endpoint = endpoint.address.clone();
+        match answer {
+            Ok(answers) => Ok(Blocks { answers, endpoint }),
+            Err(status) => Err(FollowError::Transport {
+                endpoint,
+                status: Box::new(status),
+            }),
+        }
+    }
+}
+
+enum Answers {
+    Orderer(Streaming<selvage_proto::orderer::DeliverResponse>),
+    Peer(Streaming<selvage_proto::peer::DeliverResponse>),
+}
+
+struct Blocks {
+    answers: Answers,
+    endpoint: String,
+}
+
+impl Blocks {
+    async fn next(&mut self) -> Result<Option<Block>, FollowError> {
+        let message = match &mut self.answers {
+            Answers::Orderer(stream) => stream.message().await.map(|m| {
+                m.map(|m| match m.r#type {
+                    Some(FromOrderer::Block(block)) => Ok(block),
+                    Some(FromOrderer::Status(status)) => Err(status),
+                    None => Err(Status::Unknown as i32),
+                })
+            }),
+            Answers::Peer(stream) => stream.message().await.map(|m| {
+                m.map(|m| match m.r#type {
+                    Some(FromPeer::Block(block)) => Ok(block),
+                    Some(FromPeer::Status(status)) => Err(status),
+                    _ => Err(Status::Unknown as i32),
+                })
+            }),
+        };
+        let message = message.map_err(|status| FollowError::Transport {
+            endpoint: self.endpoint.clone(),
+            status: Box::new(status),
+        })?;
+        match message {
+            None => Ok(None),
+            Some(Ok(block)) => Ok(Some(block)),
+            Some(Err(status)) if status == Status::Success as i32 => Ok(None),
+            Some(Err(status)) => Err(FollowError::Status {
+                endpoint: self.endpoint.clone(),
+                status: Status::try_from(status).unwrap_or(Status::Unknown),
+            }),
+        }
+    }
+}
