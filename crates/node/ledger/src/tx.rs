@@ -1,0 +1,62 @@
+//! Taking transactions of a block apart, as far as storing them needs.
+
+use bytes::Bytes;
+use prost::Message;
+use selvage_crypto::sha256_parts;
+use selvage_proto::common::{ChannelHeader, Envelope, Payload, SignatureHeader};
+use selvage_proto::peer::{
+    ChaincodeAction, ChaincodeActionPayload, ProposalResponsePayload, Transaction,
+};
+
+/// The transaction id of an encoded envelope: the one in its channel header or, where that is
+/// empty as in configuration transactions, the one computed from nonce and creator. Empty when the
+/// envelope is malformed; Fabric indexes such transactions under the empty id.
+pub fn tx_id_of(envelope: &Bytes) -> String {
+    parse_id(envelope).unwrap_or_default()
+}
+
+fn parse_id(envelope: &Bytes) -> Option<String> {
+    let envelope = Envelope::decode(envelope.clone()).ok()?;
+    let header = Payload::decode(envelope.payload).ok()?.header?;
+    let channel = ChannelHeader::decode(header.channel_header).ok()?;
+    if !channel.tx_id.is_empty() {
+        return Some(channel.tx_id);
+    }
+    let signature = SignatureHeader::decode(header.signature_header).ok()?;
+    let id = sha256_parts([&signature.nonce[..], &signature.creator[..]]);
+    Some(hex::encode(id))
+}
+
+/// An envelope opened down to its channel header.
+pub(crate) struct OpenTx {
+    pub(crate) channel: ChannelHeader,
+    pub(crate) data: Bytes,
+}
+
+impl OpenTx {
+    pub(crate) fn open(envelope: &Bytes) -> Option<Self> {
+        let envelope = Envelope::decode(envelope.clone()).ok()?;
+        let payload = Payload::decode(envelope.payload).ok()?;
+        let channel = ChannelHeader::decode(payload.header?.channel_header).ok()?;
+        Some(Self {
+            channel,
+            data: payload.data,
+        })
+    }
+
+    /// The chaincode action of an endorser transaction's first action.
+    pub(crate) fn action(&self) -> Option<ChaincodeAction> {
+        let tx = Transaction::decode(self.data.clone()).ok()?;
+        let first = tx.actions.into_iter().next()?;
+        let payload = ChaincodeActionPayload::decode(first.payload).ok()?;
+        let response = payload.action?.proposal_response_payload;
+        if response.is_empty() {
+            return None;
+        }
+        let response = ProposalResponsePayload::decode(response).ok()?;
+        if response.extension.is_empty() {
+            return None;
+        }
+        ChaincodeAction::decode(response.extension).ok()
+    }
+}
