@@ -16,3 +16,6 @@ pub use context::{
 };
 pub use session::{Offer, Session, SessionError, SessionEvent};
 pub use tx::{QueryLimits, Step, TxHandler};
+
+#[cfg(test)]
+mod tests;
