@@ -1,5 +1,5 @@
 //! Signing, verifying and hashing 2 KB messages, the size of a typical proposal response.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::hint::black_box;
 

@@ -269,6 +269,12 @@ impl Certificate {
         ECDSA_SIGNATURES.contains(&oid.as_str())
     }
 
+    /// True when its ECDSA signature is the one DER encoding of its two numbers.
+    pub fn has_canonical_signature(&self) -> bool {
+        let parsed = crate::encoding::parse(self.signature());
+        parsed.is_ok_and(|numbers| numbers.to_der() == self.signature())
+    }
+
     /// This certificate with its ECDSA signature in low-S form, as Fabric's MSP rewrites every
     /// certificate before it hashes or serialises it; itself when nothing is to be changed.
     ///

@@ -7,7 +7,7 @@ use x509_cert::time::Time;
 
 use super::extensions::{AUTHORITY_KEY_ID, authority_key_id};
 use super::{DistinguishedName, in_what, split_signed, unix_seconds, unsigned};
-use crate::{Certificate, CryptoError, KeyUsage, pem};
+use crate::{Certificate, CryptoError, KeyUsage, PublicKey, pem};
 
 /// The largest revocation list that is read, in bytes: a million entries.
 const MAX_CRL: usize = 64 << 20;
@@ -187,7 +187,16 @@ impl Crl {
             let reason = "the authority may not sign revocation lists";
             return Err(CryptoError::malformed("revocation list", reason));
         }
-        let key = authority.public_key().verifier();
-        key.verify_x509(self.algorithm, &self.der[self.tbs.clone()], &self.signature)
+        self.verify_signature(authority.public_key())
+    }
+
+    /// Checks the signature alone, as Fabric's MSP does.
+    ///
+    /// # Errors
+    /// As for signatures; [`CryptoError::UnsupportedAlgorithm`] also for SHA-1.
+    pub fn verify_signature(&self, key: &PublicKey) -> Result<(), CryptoError> {
+        let tbs = &self.der[self.tbs.clone()];
+        key.verifier()
+            .verify_x509(self.algorithm, tbs, &self.signature)
     }
 }
