@@ -52,7 +52,13 @@ fn part_nanos(number: &str, unit: u128) -> Option<u128> {
         return None;
     }
     let fraction = &fraction[..fraction.len().min(18)];
-    let digits = |s: &str| if s.is_empty() { Some(0) } else { s.parse().ok() };
+    let digits = |s: &str| {
+        if s.is_empty() {
+            Some(0)
+        } else {
+            s.parse().ok()
+        }
+    };
     let whole: u128 = digits(whole)?;
     let parts: u128 = digits(fraction)?;
     let scale = 10u128.pow(fraction.len() as u32);
@@ -120,7 +126,9 @@ mod tests {
         check("10μs", Some(10_000));
         check("2us3ns", Some(2_003));
         check("0.100000000000000000000h", Some(360_000_000_000));
-        for bad in ["", "3", "-5s", "s", ".", "-", ".s", "1x", "1.2.3s", "+", " 1s", "1s "] {
+        for bad in [
+            "", "3", "-5s", "s", ".", "-", ".s", "1x", "1.2.3s", "+", " 1s", "1s ",
+        ] {
             check(bad, None);
         }
         check("3000000h", None);
@@ -130,8 +138,18 @@ mod tests {
     #[test]
     fn formats_as_go_formats() {
         for text in [
-            "0s", "1ns", "1.1µs", "2.2ms", "3.3s", "4m5s", "4m5.001s", "5h6m7.001s", "2s", "1m0s",
-            "1h0m0s", "300ms",
+            "0s",
+            "1ns",
+            "1.1µs",
+            "2.2ms",
+            "3.3s",
+            "4m5s",
+            "4m5.001s",
+            "5h6m7.001s",
+            "2s",
+            "1m0s",
+            "1h0m0s",
+            "300ms",
         ] {
             let duration = parse_duration(text).expect("a duration Go prints");
             assert_eq!(format_duration(duration), text);

@@ -18,7 +18,33 @@
 //! Nothing in here does input or output: files named by a `configtx.yaml` come in through
 //! [`genesis::Material`].
 
+mod acl;
+pub mod block;
+mod capabilities;
+mod config;
 mod duration;
+mod error;
+pub mod genesis;
+mod msps;
 pub mod names;
+mod policies;
+mod sections;
+mod tree;
+pub mod update;
 
+pub use acl::{AclRule, default_rule};
+pub use block::{BlockError, BlockVerifier, block_verify};
+pub use capabilities::{
+    ApplicationCapabilities, Capabilities, ChannelCapabilities, OrdererCapabilities, Section,
+    Unsupported,
+};
+pub use config::{ChannelConfig, config_transaction, open_config};
 pub use duration::{format_duration, parse_duration};
+pub use error::ConfigError;
+pub use policies::PolicyTree;
+pub use sections::{
+    ApplicationConfig, ApplicationOrg, CONSENSUS_BFT, CONSENSUS_RAFT, CONSENSUS_SOLO,
+    OrdererConfig, OrdererOrg,
+};
+pub use tree::TreeNameError;
+pub use update::UpdateError;

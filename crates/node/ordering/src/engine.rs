@@ -15,10 +15,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use selvage_proto::common::{Block, Envelope, MetadataSignature};
 use selvage_proto::Message as _;
+use selvage_proto::common::{Block, Envelope, MetadataSignature};
 
-use crate::cutter::{message_size, BatchLimits};
+use crate::cutter::{BatchLimits, message_size};
 
 /// The driver's name for a client that waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

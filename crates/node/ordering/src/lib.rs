@@ -14,10 +14,12 @@
 //! | [`solo::Solo`] | the solo consenter of Fabric 1 and 2 |
 //! | [`block::Tip`], [`block::sign_block`] | `multichannel.BlockWriter` |
 
+pub mod block;
 mod cutter;
 mod engine;
+pub mod filters;
+mod maintenance;
+pub mod solo;
 
-pub use cutter::{message_size, BatchLimits, BlockCutter, Cut};
-pub use engine::{
-    Decision, Effect, Engine, Input, Parameters, Rejection, Submission, Ticket,
-};
+pub use cutter::{BatchLimits, BlockCutter, Cut, message_size};
+pub use engine::{Decision, Effect, Engine, Input, Parameters, Rejection, Submission, Ticket};
