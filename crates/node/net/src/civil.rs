@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A moment, in nanoseconds since 1970.
-pub(crate) struct Moment(pub(crate) i64);
+pub struct Moment(pub i64);
 
 pub(crate) struct Civil {
     year: i64,
@@ -44,7 +44,7 @@ impl Moment {
     }
 
     /// `2026-11-22T19:45:00.123456789Z`.
-    pub(crate) fn rfc3339(&self) -> impl fmt::Display {
+    pub fn rfc3339(&self) -> impl fmt::Display {
         let c = self.civil();
         fmt::from_fn(move |f| {
             write!(

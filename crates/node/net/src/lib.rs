@@ -33,6 +33,7 @@ pub mod throttle;
 pub mod tls;
 
 pub use backoff::Backoff;
+pub use civil::Moment;
 pub use connect::{Endpoint, connect};
 pub use connection::{Connection, TlsPeer};
 pub use error::{NetError, TlsError};

@@ -1,1 +1,29 @@
-//! The ordering node: broadcast, deliver and channel participation
+//! The ordering node: broadcast, deliver and channel participation.
+//!
+//! A client's message comes in over [`broadcast`](self), passes the filters of `selvage-ordering`, is
+//! ordered by the channel's engine, signed and stored in a block, and only then acknowledged. Blocks
+//! go out through `selvage-net`'s deliver. Administrators join and remove channels over HTTP.
+//!
+//! | here | Fabric |
+//! |---|---|
+//! | [`config::Settings`] | `orderer.yaml`, `orderer/common/localconfig` |
+//! | `broadcast` | `orderer/common/broadcast` |
+//! | `chain` | `multichannel.ChainSupport`, `BlockWriter`, the consenter's main loop |
+//! | `registrar` | `multichannel.Registrar` |
+//! | `participation` | `orderer/common/channelparticipation` |
+//! | `limiter` | `General.Throttling` |
+//! | [`node`] | `orderer/common/server` |
+
+mod broadcast;
+mod chain;
+pub mod config;
+mod error;
+mod limiter;
+mod local_msp;
+pub mod node;
+mod participation;
+mod registrar;
+mod tls;
+
+pub use chain::CONSENSUS_TYPE;
+pub use error::{ChainError, OrdererError, in_full};

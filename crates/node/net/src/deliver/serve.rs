@@ -57,6 +57,12 @@ pub trait Source: Send + Sync + 'static {
     fn errored(&self) -> bool {
         false
     }
+
+    /// Whether the channel has been removed: no stream goes on. The height must be sent once more
+    /// when this changes, so that waiting streams notice.
+    fn closed(&self) -> bool {
+        false
+    }
 }
 
 /// The channels of a node.
@@ -428,17 +434,20 @@ impl Session {
             );
             return Err(Status::NotFound.into());
         }
-        if self.height.wait_for(|height| *height > next).await.is_err()
-            || (self.strict && self.source.errored())
-        {
-            tracing::warn!(
-                channel = self.channel(),
-                remote = self.remote,
-                "aborting deliver because the channel stopped"
-            );
-            return Err(Status::ServiceUnavailable.into());
+        loop {
+            let gone = self.height.changed().await.is_err() || self.source.closed();
+            if gone || (self.strict && self.source.errored()) {
+                tracing::warn!(
+                    channel = self.channel(),
+                    remote = self.remote,
+                    "aborting deliver because the channel stopped"
+                );
+                return Err(Status::ServiceUnavailable.into());
+            }
+            if *self.height.borrow_and_update() > next {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     async fn read(&self) -> Result<Arc<Block>, End> {
