@@ -127,7 +127,7 @@ impl Identity {
         self.validity
             .get_or_init(judge)
             .as_ref()
-            .map(|()| ())
+            .copied()
             .map_err(String::as_str)
     }
 

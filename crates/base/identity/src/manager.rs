@@ -104,6 +104,10 @@ impl MspManager {
     /// # Errors
     /// [`IdentityError::IllFormed`], [`IdentityError::Pem`] or [`IdentityError::Certificate`].
     pub fn check_well_formed(&self, identity: &SerializedIdentity) -> Result<(), IdentityError> {
+        if self.msps.is_empty() {
+            let reason = "no MSP provider recognizes the identity";
+            return Err(IdentityError::IllFormed(reason.to_owned()));
+        }
         let ill = |reason: String| Err(IdentityError::IllFormed(reason));
         let (block, rest) = pem::next(&identity.id_bytes).ok_or(IdentityError::Pem)?;
         let id = &identity.mspid;

@@ -13,11 +13,11 @@ use super::{
 use crate::{CryptoError, PublicKey, pem, sha256};
 
 /// ecdsa-with-SHA1 and the four of the SHA-2 family that follow it.
-const ECDSA_SIGNATURES: [&str; 4] = [
-    "1.2.840.10045.4.1",
-    "1.2.840.10045.4.3.2",
-    "1.2.840.10045.4.3.3",
-    "1.2.840.10045.4.3.4",
+const ECDSA_SIGNATURES: [ObjectIdentifier; 4] = [
+    ObjectIdentifier::new_unwrap("1.2.840.10045.4.1"),
+    ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2"),
+    ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3"),
+    ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.4"),
 ];
 
 /// An X.509 certificate of version 1 to 3, parsed once; cloning shares it.
@@ -208,7 +208,8 @@ impl Certificate {
         Some(found.extn_value.as_bytes())
     }
 
-    /// True when it has a critical extension we do not act on, so that no chain may use it.
+    /// True when it has a critical extension nobody here acts on, so that no chain may use it.
+    /// Name constraints do not count: whoever builds a chain must look at them.
     pub fn has_unhandled_critical_extension(&self) -> bool {
         self.0.fields.extensions.unhandled_critical
     }
@@ -265,8 +266,7 @@ impl Certificate {
 
     /// True when it is signed with ECDSA, by whatever curve and hash.
     pub fn is_ecdsa_signed(&self) -> bool {
-        let oid = self.0.algorithm.to_string();
-        ECDSA_SIGNATURES.contains(&oid.as_str())
+        is_ecdsa(self.0.algorithm)
     }
 
     /// True when its ECDSA signature is the one DER encoding of its two numbers.
@@ -313,6 +313,10 @@ impl std::fmt::Debug for Certificate {
         let (subject, serial) = (self.subject(), hex::encode(self.serial()));
         write!(f, "Certificate({subject}, serial {serial})")
     }
+}
+
+pub(super) fn is_ecdsa(algorithm: ObjectIdentifier) -> bool {
+    ECDSA_SIGNATURES.contains(&algorithm)
 }
 
 fn fields(tbs: &[u8], outer_algorithm: &[u8]) -> Result<Fields, CryptoError> {

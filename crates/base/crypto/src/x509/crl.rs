@@ -5,6 +5,7 @@ use der::{Decode, Reader, SliceReader, Tag, Tagged};
 use x509_cert::ext::Extension;
 use x509_cert::time::Time;
 
+use super::certificate::is_ecdsa;
 use super::extensions::{AUTHORITY_KEY_ID, authority_key_id};
 use super::{DistinguishedName, in_what, split_signed, unix_seconds, unsigned};
 use crate::{Certificate, CryptoError, KeyUsage, PublicKey, pem};
@@ -190,13 +191,18 @@ impl Crl {
         self.verify_signature(authority.public_key())
     }
 
-    /// Checks the signature alone, as Fabric's MSP does.
+    /// Checks the signature alone, as Fabric's MSP does: an ECDSA signature counts by its two
+    /// numbers, whatever else its encoding carries.
     ///
     /// # Errors
     /// As for signatures; [`CryptoError::UnsupportedAlgorithm`] also for SHA-1.
     pub fn verify_signature(&self, key: &PublicKey) -> Result<(), CryptoError> {
         let tbs = &self.der[self.tbs.clone()];
-        key.verifier()
-            .verify_x509(self.algorithm, tbs, &self.signature)
+        let canonical = crate::encoding::parse(&self.signature).map(|numbers| numbers.to_der());
+        let signature = match &canonical {
+            Ok(der) if is_ecdsa(self.algorithm) => der,
+            _ => &self.signature[..],
+        };
+        key.verifier().verify_x509(self.algorithm, tbs, signature)
     }
 }

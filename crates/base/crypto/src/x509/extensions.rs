@@ -13,6 +13,15 @@ pub(crate) const CRL_NUMBER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.
 pub(crate) const AUTHORITY_KEY_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.35");
 pub(crate) const EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
 
+/// Extensions that may be critical though nothing is decoded of them here: name constraints, which
+/// whoever builds a chain must look at, and those Go reads and does not act on (where revocation
+/// lists lie, policies).
+const ELSEWHERE: [ObjectIdentifier; 3] = [
+    ObjectIdentifier::new_unwrap("2.5.29.30"),
+    ObjectIdentifier::new_unwrap("2.5.29.31"),
+    ObjectIdentifier::new_unwrap("2.5.29.32"),
+];
+
 /// What a key may be used for: the KeyUsage extension, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeyUsage(pub u16);
@@ -160,7 +169,7 @@ impl Extensions {
                 self.subject_key_id = Some(id.value().into());
             }
             AUTHORITY_KEY_ID => self.authority_key_id = authority_key_id(value)?,
-            _ => return Ok(false),
+            _ => return Ok(ELSEWHERE.contains(&oid)),
         }
         Ok(true)
     }

@@ -182,7 +182,7 @@ impl Rules {
         identity.validity().map_err(invalid)
     }
 
-    fn is_valid_with_role(&self, identity: &Identity, role: Role) -> Result<(), String> {
+    pub(super) fn is_valid_with_role(&self, identity: &Identity, role: Role) -> Result<(), String> {
         self.check_valid(identity)?;
         let (name, id) = (role.name(), &self.id);
         self.check_role(identity, role)

@@ -311,11 +311,14 @@ fn check_admins(rules: Rules) -> Result<Rules, MspError> {
             identity.validity().map_err(|e| invalid(e.to_owned()))?;
             continue;
         }
-        let client = msp.0.check_role(&identity, Role::Client);
         if msp.0.version < MspVersion::V1_4_3 {
-            identity.validity().map_err(|e| invalid(e.to_owned()))?;
-            client.map_err(invalid)?;
-        } else if let (Err(one), Err(other)) = (client, msp.0.check_role(&identity, Role::Admin)) {
+            msp.0
+                .is_valid_with_role(&identity, Role::Client)
+                .map_err(invalid)?;
+        } else if let (Err(one), Err(other)) = (
+            msp.0.check_role(&identity, Role::Client),
+            msp.0.check_role(&identity, Role::Admin),
+        ) {
             return wrong(format!("admin {index} is invalid [{one},{other}]"));
         }
     }
