@@ -1,0 +1,66 @@
+//! Opening connections to nodes.
+
+use selvage_net::services::atomic_broadcast_client::AtomicBroadcastClient;
+use selvage_net::services::deliver_client::DeliverClient;
+use selvage_net::services::discovery_client::DiscoveryClient;
+use selvage_net::services::endorser_client::EndorserClient;
+use selvage_net::services::gateway_client::GatewayClient;
+use selvage_net::tls::ClientTls;
+use selvage_net::tonic::transport::Channel;
+use selvage_net::{Endpoint, MAX_MESSAGE_BYTES, connect};
+
+use crate::BenchError;
+use crate::target::Node;
+
+/// A connection whose stubs take large messages.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    pub(crate) address: String,
+    channel: Channel,
+}
+
+impl Connection {
+    pub(crate) fn open(node: &Node) -> Result<Self, BenchError> {
+        let failed = |source| BenchError::Connect {
+            address: node.address.clone(),
+            source,
+        };
+        let tls = match &node.tls_roots {
+            Some(roots) => {
+                let tls = ClientTls::from_pem(&node.address, roots, None)
+                    .map_err(|e| failed(e.into()))?;
+                Some(match &node.server_name {
+                    Some(name) => tls.with_server_name(name.clone()),
+                    None => tls,
+                })
+            }
+            None => None,
+        };
+        let channel = connect(&Endpoint::new(&node.address, tls)).map_err(failed)?;
+        Ok(Self {
+            address: node.address.clone(),
+            channel,
+        })
+    }
+
+    pub(crate) fn endorser(&self) -> EndorserClient<Channel> {
+        EndorserClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub(crate) fn gateway(&self) -> GatewayClient<Channel> {
+        GatewayClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub(crate) fn discovery(&self) -> DiscoveryClient<Channel> {
+        DiscoveryClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub(crate) fn deliver(&self) -> DeliverClient<Channel> {
+        DeliverClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub(crate) fn orderer(&self) -> AtomicBroadcastClient<Channel> {
+        AtomicBroadcastClient::new(self.channel.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+}

@@ -1,0 +1,314 @@
+//! The clients of a run.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use parking_lot::Mutex;
+use selvage_env::Rng;
+use selvage_net::tonic::Streaming;
+use selvage_proto::common::{Envelope, Status};
+use selvage_proto::gateway::{EndorseRequest, EvaluateRequest, SubmitRequest};
+use selvage_proto::orderer::BroadcastResponse;
+use selvage_proto::peer::ProposalResponse;
+use tokio::sync::mpsc;
+
+use crate::commits::Commits;
+use crate::connections::Connection;
+use crate::plan::Plan;
+use crate::proposal::{Author, Prepared};
+use crate::target::Target;
+
+/// Longest wait for one transaction to be committed before a closed-loop client goes on.
+const COMMIT_WAIT: Duration = Duration::from_secs(30);
+
+/// What the clients do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Endorse, order, do not wait for the commit.
+    Open,
+    /// Endorse, order, wait for the commit.
+    Closed,
+    /// Ask one peer and use its answer.
+    Evaluate,
+}
+
+/// How a run is to be made.
+pub(crate) struct Settings {
+    pub(crate) work: Work,
+    pub(crate) gateway: bool,
+    pub(crate) clients: usize,
+    pub(crate) length: Duration,
+    pub(crate) value_bytes: usize,
+    pub(crate) function: String,
+    /// Arguments after the function; `{key}` and `{value}` are filled in.
+    pub(crate) arguments: Vec<String>,
+}
+
+/// Everything the clients of a run share.
+pub(crate) struct Run {
+    pub(crate) target: Target,
+    pub(crate) plan: Plan,
+    pub(crate) settings: Settings,
+    pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) commits: Arc<Commits>,
+    pub(crate) counters: Counters,
+    /// Stands in every key, so that runs do not meet.
+    pub(crate) name: String,
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    sequence: AtomicU64,
+    evaluated: AtomicU64,
+    errors: Mutex<HashMap<String, u64>>,
+    evaluate_us: Mutex<Vec<u32>>,
+}
+
+impl Counters {
+    fn error(&self, text: String) {
+        let mut errors = self.errors.lock();
+        // A bound on distinct texts: messages that carry ids would otherwise fill the memory.
+        let key = if errors.len() < 32 || errors.contains_key(&text) {
+            text
+        } else {
+            "other".into()
+        };
+        *errors.entry(key).or_default() += 1;
+    }
+
+    pub(crate) fn errors(&self) -> HashMap<String, u64> {
+        self.errors.lock().clone()
+    }
+
+    pub(crate) fn evaluated(&self) -> u64 {
+        self.evaluated.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn evaluate_us(&self) -> Vec<u32> {
+        let mut all = self.evaluate_us.lock().clone();
+        all.sort_unstable();
+        all
+    }
+}
+
+impl Run {
+    pub(crate) fn author(&self) -> Author<'_> {
+        Author {
+            identity: &self.target.identity,
+            rng: &*self.rng,
+            channel: &self.target.channel,
+        }
+    }
+
+    /// Runs every client until `length` has passed.
+    pub(crate) async fn drive(self: &Arc<Self>) {
+        let end = Instant::now() + self.settings.length;
+        let clients: Vec<_> = (0..self.settings.clients)
+            .map(|number| {
+                let run = Arc::clone(self);
+                tokio::spawn(async move { run.client(number, end).await })
+            })
+            .collect();
+        for client in clients {
+            if let Err(error) = client.await {
+                self.counters.error(format!("a client stopped: {error}"));
+            }
+        }
+    }
+
+    async fn client(&self, number: usize, end: Instant) {
+        let mut ordering = None;
+        while Instant::now() < end {
+            let outcome = match self.settings.work {
+                Work::Evaluate => self.evaluate().await,
+                _ if self.settings.gateway => self.through_gateway().await,
+                _ => self.directly(&mut ordering, number).await,
+            };
+            if let Err(text) = outcome {
+                self.counters.error(text);
+                ordering = None;
+                // A network that refuses at once must not be asked in a tight loop.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    fn arguments(&self) -> Vec<Bytes> {
+        let number = self.counters.sequence.fetch_add(1, Ordering::Relaxed);
+        let key = format!("{}-{number}", self.name);
+        let mut value = format!("{number:016x}");
+        value.extend(std::iter::repeat_n(
+            'v',
+            self.settings.value_bytes.saturating_sub(16),
+        ));
+        value.truncate(self.settings.value_bytes);
+        let fill = |a: &String| Bytes::from(a.replace("{key}", &key).replace("{value}", &value));
+        let function = Bytes::copy_from_slice(self.settings.function.as_bytes());
+        std::iter::once(function)
+            .chain(self.settings.arguments.iter().map(fill))
+            .collect()
+    }
+
+    fn prepare(&self) -> Prepared {
+        self.author()
+            .propose(&self.target.chaincode, &self.arguments())
+    }
+
+    async fn evaluate(&self) -> Result<(), String> {
+        let prepared = self.prepare();
+        let since = Instant::now();
+        if self.settings.gateway {
+            let request = EvaluateRequest {
+                transaction_id: prepared.tx_id,
+                channel_id: self.target.channel.clone(),
+                proposed_transaction: Some(prepared.signed),
+                target_organizations: Vec::new(),
+            };
+            self.plan
+                .peer
+                .gateway()
+                .evaluate(request)
+                .await
+                .map_err(|s| s.to_string())?;
+        } else {
+            let mut peer = self.plan.peer.endorser();
+            let answer = peer
+                .process_proposal(prepared.signed)
+                .await
+                .map_err(|s| s.to_string())?;
+            endorsed(answer.into_inner())?;
+        }
+        let us = u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX);
+        self.counters.evaluate_us.lock().push(us);
+        self.counters.evaluated.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn directly(&self, ordering: &mut Option<Stream>, number: usize) -> Result<(), String> {
+        let prepared = self.prepare();
+        let since = Instant::now();
+        let calls = self.plan.endorsers.iter().map(|peer| {
+            let mut stub = peer.endorser();
+            let signed = prepared.signed.clone();
+            async move {
+                let answer = stub.process_proposal(signed).await;
+                endorsed(
+                    answer
+                        .map_err(|s| format!("endorsement: {s}"))?
+                        .into_inner(),
+                )
+            }
+        });
+        let responses = try_join_all(calls).await?;
+        let envelope = self.author().assemble(&prepared, responses)?;
+        if ordering.is_none() {
+            let orderer = &self.plan.orderers[number % self.plan.orderers.len()];
+            *ordering = Some(Stream::open(orderer).await?);
+        }
+        let stream = ordering.as_mut().ok_or("no stream")?;
+        self.ordered(&prepared.tx_id, since, stream.send(envelope))
+            .await
+    }
+
+    async fn through_gateway(&self) -> Result<(), String> {
+        let prepared = self.prepare();
+        let since = Instant::now();
+        let mut gateway = self.plan.peer.gateway();
+        let request = EndorseRequest {
+            transaction_id: prepared.tx_id.clone(),
+            channel_id: self.target.channel.clone(),
+            proposed_transaction: Some(prepared.signed.clone()),
+            endorsing_organizations: Vec::new(),
+        };
+        let endorsed = gateway
+            .endorse(request)
+            .await
+            .map_err(|s| format!("endorse: {s}"))?;
+        let mut envelope = endorsed
+            .into_inner()
+            .prepared_transaction
+            .ok_or("no transaction")?;
+        envelope.signature = self.author().sign(&envelope.payload);
+        let request = SubmitRequest {
+            transaction_id: prepared.tx_id.clone(),
+            channel_id: self.target.channel.clone(),
+            prepared_transaction: Some(envelope),
+        };
+        let submit = async {
+            gateway
+                .submit(request)
+                .await
+                .map_err(|s| format!("submit: {s}"))?;
+            Ok(())
+        };
+        self.ordered(&prepared.tx_id, since, submit).await
+    }
+
+    /// Hands a transaction over by `submit` and, in a closed loop, waits until it was committed.
+    async fn ordered(
+        &self,
+        tx_id: &str,
+        since: Instant,
+        submit: impl Future<Output = Result<(), String>>,
+    ) -> Result<(), String> {
+        if self.settings.work == Work::Open {
+            self.commits.expect(tx_id, since);
+            return submit.await.inspect_err(|_| self.commits.forget(tx_id));
+        }
+        let ended = self.commits.expect_told(tx_id, since);
+        submit.await.inspect_err(|_| self.commits.forget(tx_id))?;
+        match tokio::time::timeout(COMMIT_WAIT, ended).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(format!("not committed within {} s", COMMIT_WAIT.as_secs())),
+        }
+    }
+}
+
+/// The answer, if the peer really endorsed.
+fn endorsed(answer: ProposalResponse) -> Result<ProposalResponse, String> {
+    match &answer.response {
+        Some(response) if (200..400).contains(&response.status) => Ok(answer),
+        Some(response) => Err(format!(
+            "endorsement: {} {}",
+            response.status, response.message
+        )),
+        None => Err("endorsement: an empty answer".into()),
+    }
+}
+
+/// One client's Broadcast stream.
+struct Stream {
+    envelopes: mpsc::Sender<Envelope>,
+    answers: Streaming<BroadcastResponse>,
+}
+
+impl Stream {
+    async fn open(orderer: &Connection) -> Result<Self, String> {
+        let (envelopes, mut waiting) = mpsc::channel(1);
+        let requests = futures::stream::poll_fn(move |context| waiting.poll_recv(context));
+        let answers = orderer
+            .orderer()
+            .broadcast(requests)
+            .await
+            .map_err(|s| format!("broadcast: {s}"))?
+            .into_inner();
+        Ok(Self { envelopes, answers })
+    }
+
+    async fn send(&mut self, envelope: Envelope) -> Result<(), String> {
+        self.envelopes
+            .send(envelope)
+            .await
+            .map_err(|_| "broadcast: the stream ended")?;
+        match self.answers.message().await {
+            Ok(Some(answer)) if answer.status == Status::Success as i32 => Ok(()),
+            Ok(Some(answer)) => Err(format!("broadcast: {} {}", answer.status, answer.info)),
+            Ok(None) => Err("broadcast: the orderer ended the stream".into()),
+            Err(status) => Err(format!("broadcast: {status}")),
+        }
+    }
+}
