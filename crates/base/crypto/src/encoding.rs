@@ -268,7 +268,7 @@ mod tests {
     fn high_s_is_folded_once() {
         let high = Signature {
             r: &[7],
-            s: &P256_ORDER.order[..],
+            s: P256_ORDER.order,
         };
         assert!(to_low_s(&high.to_der(), &P256_ORDER).is_err());
         let mut below = P256_ORDER.order.to_vec();

@@ -1,5 +1,7 @@
 //! Certificates, lists and requests: ours read by openssl, openssl's and Fabric's read by us.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -380,7 +382,7 @@ fn a_high_certificate_signature_is_rewritten_to_the_low_one() {
     let signature = low.signature();
     let r_length = usize::from(signature[3]);
     let (r, s) = (&signature[2..4 + r_length], &signature[6 + r_length..]);
-    let mut high = vec![0; 33];
+    let mut high = [0; 33];
     let mut borrow = 0i16;
     for i in 0..32 {
         let s_byte = s.iter().rev().nth(i).copied().unwrap_or(0);

@@ -1,5 +1,7 @@
 //! Keys and signatures from outside: what the library, openssl and hostile senders hand over.
 
+#![allow(clippy::unwrap_used)]
+
 use proptest::prelude::*;
 use selvage_crypto::{CryptoError, KeyKind, PrivateKey, PublicKey, suite, suites};
 

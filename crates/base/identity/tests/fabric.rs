@@ -1,5 +1,7 @@
 //! What Fabric's own tests accept and refuse, over the certificates of its test folders.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 
 use prost::Message;

@@ -1,5 +1,7 @@
 //! MSP folders written and read back.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use proptest::prelude::*;

@@ -1,5 +1,7 @@
 //! Identities made with nothing but openssl.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::path::Path;
@@ -67,7 +69,7 @@ fn without_node_roles(org: &Organisation) -> Msp {
     let config = FabricMspConfig {
         name: org.id.clone(),
         root_certs: vec![org.authority.certificate().to_pem().into()],
-        admins: vec![org.signer("a", selvage_crypto::issue::NodeRole::Admin)]
+        admins: [org.signer("a", selvage_crypto::issue::NodeRole::Admin)]
             .iter()
             .map(|admin| admin.certificate().to_pem().into())
             .collect(),

@@ -1,5 +1,7 @@
 //! Signature policies over real signatures, with the outcomes of Fabric's tests.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use selvage_crypto::issue::NodeRole;
