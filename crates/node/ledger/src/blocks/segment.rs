@@ -59,7 +59,8 @@ pub(crate) fn scan(file: &dyn DiskFile, first: u64) -> Result<Scan, BlockStoreEr
         file.read_exact_at(&mut head, 0)?;
     }
     if !whole || record::read_segment_header(&head) != Some(first) {
-        refuse_damage(file, 0, len, first)?;
+        // The header was made durable before any block, so any block proves that it was whole.
+        refuse_damage(file, 0, len, first, first)?;
         return Ok(scan);
     }
     scan.started = true;
@@ -68,7 +69,7 @@ pub(crate) fn scan(file: &dyn DiskFile, first: u64) -> Result<Scan, BlockStoreEr
     while scan.end < len {
         let number = first + scan.offsets.len() as u64;
         let Some(header) = read_record(file, scan.end, len, number, &mut block)? else {
-            refuse_damage(file, scan.end, len, number)?;
+            refuse_damage(file, scan.end, len, number, number + 1)?;
             break;
         };
         scan.offsets.push(scan.end);
@@ -101,19 +102,21 @@ fn read_record(
     Ok((crc32c(block) == header.crc).then_some(header))
 }
 
-/// An error when an intact record of a later write follows the broken one at `offset`.
+/// An error when what is broken at `offset` was whole once: when an intact record follows that was
+/// written by a write starting at block `proof` or later.
 fn refuse_damage(
     file: &dyn DiskFile,
     offset: u64,
     len: u64,
     number: u64,
+    proof: u64,
 ) -> Result<(), BlockStoreError> {
     let mut rest = vec![0; (len - offset) as usize];
     file.read_exact_at(&mut rest, offset)?;
     // The broken record itself starts at the first byte; only what follows can prove damage.
     let later = rest.get(1..).and_then(record::find_record);
     match later {
-        Some(later) if later.write_start() > number => Err(BlockStoreError::Corrupt {
+        Some(later) if later.write_start() >= proof => Err(BlockStoreError::Corrupt {
             path: file.path().to_path_buf(),
             offset,
             block: number,
