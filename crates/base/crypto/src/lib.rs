@@ -8,7 +8,7 @@
 //! | here | Fabric |
 //! |---|---|
 //! | [`Suite`], [`KeyKind`] | BCCSP, key import options |
-//! | [`PublicKey::verify`], [`PrivateKey::sign`] | BCCSP software ECDSA: low-S written, high-S refused |
+//! | [`PublicKey::verify`], [`PrivateKey::sign`] | BCCSP's ECDSA: low-S only |
 //! | [`Certificate::sanitized`] | the MSP's rewriting of ECDSA certificate signatures to low-S |
 //! | [`issue`] | `cryptogen` and Fabric CA: authorities, identity and TLS certificates |
 //! | [`sha256`], [`Hasher`] | hashing of blocks, proposals, identities |

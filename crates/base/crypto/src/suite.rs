@@ -109,7 +109,8 @@ pub trait Suite: Send + Sync {
     /// Reads a private key: PKCS#8 or the kind's own DER form.
     ///
     /// # Errors
-    /// [`CryptoError::MalformedKey`], or [`CryptoError::UnsupportedKey`] for kinds that only verify.
+    /// [`CryptoError::MalformedKey`], or [`CryptoError::UnsupportedKey`] for kinds that only
+    /// verify.
     fn read_private(&self, der: &[u8]) -> Result<Arc<dyn SigningKey>, CryptoError>;
 
     /// Makes a key.

@@ -490,6 +490,25 @@ proptest! {
     }
 
     #[test]
+    fn no_damaged_list_or_request_makes_readers_panic(
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let root = root();
+        let list = root.revoke(&[(vec![9], NOW)], 1, NOW, NOW + 60).unwrap();
+        let asked = request(&Subject::named("u"), &[GeneralName::host("h")], root.key()).unwrap();
+        let mut list = list.der().to_vec();
+        let mut asked = asked.der().to_vec();
+        let (in_list, in_request) = (at.index(list.len()), at.index(asked.len()));
+        list[in_list] = byte;
+        asked[in_request] = byte;
+        if let Ok(list) = Crl::from_der(&list) {
+            let _ = list.verify_signed_by(root.certificate());
+        }
+        let _ = Request::from_der(&asked);
+    }
+
+    #[test]
     fn no_damage_makes_readers_panic(
         at in any::<prop::sample::Index>(),
         cut in any::<prop::sample::Index>(),

@@ -165,7 +165,26 @@ impl MspFiles {
             .filter_map(|(_, bytes)| PrivateKey::from_pem(bytes).ok())
             .find(|key| key.public_key() == certificate.public_key())
             .ok_or(FileError::NoKey)?;
-        SigningIdentity::new(msp_id, &text, key).map_err(FileError::SignCert)
+        let pem = self.sanitized(certificate).to_pem();
+        SigningIdentity::new(msp_id, pem.as_bytes(), key).map_err(FileError::SignCert)
+    }
+
+    /// With a low-S signature, so that it names itself as others read it; unchanged when the
+    /// folder does not hold its issuer.
+    fn sanitized(&self, certificate: Certificate) -> Certificate {
+        let folders = [
+            self.pem_files("cacerts"),
+            self.pem_files("intermediatecerts"),
+        ];
+        let mut authorities = folders.iter().flatten().filter_map(|pem| {
+            Certificate::from_pem(pem)
+                .ok()
+                .filter(|ca| certificate.verify_issued_by(ca).is_ok())
+        });
+        let clean = authorities
+            .next()
+            .and_then(|ca| certificate.sanitized(ca.public_key()).ok());
+        clean.unwrap_or(certificate)
     }
 
     fn signcert(&self) -> Result<Bytes, FileError> {

@@ -24,7 +24,8 @@ pub struct SigningIdentity {
 }
 
 impl SigningIdentity {
-    /// An identity from its certificate (PEM) and key. The PEM text is used as given.
+    /// An identity from its certificate (PEM) and key. Text around the PEM block and unusual line
+    /// ends do not become part of it.
     ///
     /// # Errors
     /// [`CryptoError`] when the certificate cannot be read or the key is not its.
@@ -40,7 +41,7 @@ impl SigningIdentity {
                 reason: "it does not belong to the certificate",
             });
         }
-        let serialized = serialize(msp_id, certificate_pem);
+        let serialized = serialize(msp_id, certificate.to_pem().as_bytes());
         Ok(SigningIdentity {
             msp_id: msp_id.to_owned(),
             certificate,

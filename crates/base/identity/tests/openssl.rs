@@ -98,6 +98,19 @@ fn a_version_1_certificate_is_a_plain_member() {
 
         let manager = manager(&[&org]);
         let identity = manager.deserialize(&user.serialized()).unwrap();
+        // From a folder it names itself as others read it, low-S.
+        let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
+        let own = MspFiles::new([
+            ("cacerts/ca.pem", read("ca.organization-cert.pem")),
+            (
+                "signcerts/u.pem",
+                [b"Certificate: user\n", &certificate[..]].concat(),
+            ),
+            ("keystore/other", b"no key".to_vec()),
+            ("keystore/user-key_.pem", read("user-key_.pem")),
+        ]);
+        let own = own.signing_identity(&org.id).unwrap();
+        assert_eq!(own.serialized(), identity.serialized());
         identity.validate().unwrap();
         let days = (identity.expires_at() - user.certificate().not_before()) / 86_400;
         assert_eq!(days, 3650);

@@ -2,8 +2,8 @@
 //!
 //! Fabric reads it with a general expression language, three times over: first the gates become
 //! calls of one gate, written as text again, then that text is read twice more. The passes show:
-//! a string that is no principal is read as an expression by the next pass (`OutOf('1', …)` works),
-//! and principals are numbered from the inside out. The same passes are here, over the part of the
+//! a string that is no principal is read as an expression by the next pass, so `OutOf('1', …)`
+//! works, and principals are numbered from the inside out. The same passes are here, over the part of the
 //! language such texts use: calls, strings, numbers and the words `true`, `false` and `nil`.
 
 mod expression;
