@@ -1,0 +1,89 @@
+//! Files that must be whole or absent, and readable by their owner only.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use crate::error::ManagerError;
+
+/// Makes a folder and its parents, for the owner only. An existing folder is left as it is.
+pub(crate) fn make_dir(path: &Path) -> Result<(), ManagerError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|e| ManagerError::file("make the folder", path, e))
+}
+
+/// Writes a file so that a crash leaves the old content or the new, never half of it: a temporary
+/// file beside it, synced, renamed over it, then the folder synced. Mode 0600.
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<(), ManagerError> {
+    write_mode(path, content, 0o600)
+}
+
+/// As [`write_private`], readable by everyone: for certificates.
+pub(crate) fn write_public(path: &Path, content: &[u8]) -> Result<(), ManagerError> {
+    write_mode(path, content, 0o644)
+}
+
+fn write_mode(path: &Path, content: &[u8], mode: u32) -> Result<(), ManagerError> {
+    let fail = |e| ManagerError::file("write", path, e);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    make_dir(folder)?;
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".new");
+    let temporary = folder.join(name);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&temporary)
+        .map_err(fail)?;
+    file.write_all(content).map_err(fail)?;
+    file.sync_all().map_err(fail)?;
+    fs::rename(&temporary, path).map_err(fail)?;
+    File::open(folder).and_then(|d| d.sync_all()).map_err(fail)
+}
+
+/// Reads a file of at most `limit` bytes.
+pub(crate) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, ManagerError> {
+    let fail = |e| ManagerError::file("read", path, e);
+    let size = fs::metadata(path).map_err(fail)?.len();
+    if size > limit {
+        return Err(fail(std::io::Error::other(format!("{size} bytes, more than {limit}"))));
+    }
+    fs::read(path).map_err(fail)
+}
+
+/// Removes a folder with everything in it; absent is fine.
+pub(crate) fn remove_dir(path: &Path) -> Result<(), ManagerError> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(ManagerError::file("remove the folder", path, e))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_private_file_is_whole_and_for_its_owner_only() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let path = dir.path().join("a/b/key");
+        write_private(&path, b"one").expect("first");
+        write_private(&path, b"two").expect("second");
+        assert_eq!(read_limited(&path, 3).expect("read"), b"two");
+        assert!(read_limited(&path, 2).is_err());
+        let mode = fs::metadata(&path).expect("exists").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path().join("a/b")).expect("folder").count(), 1);
+        remove_dir(&dir.path().join("a")).expect("remove");
+        remove_dir(&dir.path().join("a")).expect("remove twice");
+    }
+}

@@ -1,0 +1,230 @@
+//! Key material: for every organisation a certificate authority, a TLS authority, an administrator,
+//! a user and its nodes, laid out as Fabric's tools lay it out, with NodeOUs on.
+//!
+//! What exists is kept: making the material again after a crash completes it and changes nothing
+//! that was handed out.
+
+use std::path::Path;
+
+use selvage_crypto::issue::{Authority, LeafProfile, NodeRole, Subject, Validity};
+use selvage_crypto::{Certificate, PrivateKey};
+
+use super::{Folders, Network, Node, Org, OrgKind};
+use crate::clock;
+use crate::error::ManagerError;
+use crate::files::{make_dir, read_limited, write_private, write_public};
+
+/// Largest certificate or key file that is read.
+const MOST: u64 = 64 * 1024;
+/// Users every organisation starts with.
+pub(crate) const ADMIN: &str = "Admin";
+/// The first user.
+pub(crate) const USER: &str = "User1";
+
+fn fail(doing: &'static str) -> impl FnOnce(selvage_crypto::CryptoError) -> ManagerError {
+    move |source| ManagerError::Keys { doing, source }
+}
+
+/// Makes whatever is missing of an instance's key material.
+pub(crate) fn make(network: &Network, folders: &Folders) -> Result<(), ManagerError> {
+    for org in network.orgs() {
+        let folder = folders.org(org);
+        let ca = authority(&folder.join("ca"), org, "ca")?;
+        let tls = authority(&folder.join("tlsca"), org, "tlsca")?;
+        let maker = Maker { org, ca: &ca, tls: &tls };
+        maker.organisation_msp(&folder.join("msp"))?;
+        maker.user(&folders.user(org, ADMIN), ADMIN, NodeRole::Admin)?;
+        if org.kind == OrgKind::Peer {
+            maker.user(&folders.user(org, USER), USER, NodeRole::Client)?;
+        }
+        for node in &org.nodes {
+            maker.node(&folders.node(node), node, &network.host)?;
+        }
+    }
+    Ok(())
+}
+
+/// `ca.<org>-cert.pem`, the certificate of an authority.
+pub(crate) fn authority_cert(org: &Org, kind: &str) -> String {
+    format!("{kind}.{}-cert.pem", org.hash)
+}
+
+/// `<org>_sk`, the key of an authority.
+pub(crate) fn authority_key(org: &Org) -> String {
+    format!("{}_sk", org.hash)
+}
+
+fn authority(folder: &Path, org: &Org, kind: &str) -> Result<Authority, ManagerError> {
+    let cert_path = folder.join(authority_cert(org, kind));
+    let key_path = folder.join(authority_key(org));
+    if cert_path.exists() && key_path.exists() {
+        return read_authority(&cert_path, &key_path);
+    }
+    let mut subject = Subject::in_san_francisco(format!("{kind}.{}", org.hash));
+    subject.organization.clone_from(&org.hash);
+    let made = Authority::new_root(&subject, Validity::ten_years(clock::now_s()))
+        .map_err(fail("make a certificate authority"))?;
+    write_key(&key_path, made.key())?;
+    write_public(&cert_path, made.certificate().to_pem().as_bytes())?;
+    Ok(made)
+}
+
+fn read_authority(cert: &Path, key: &Path) -> Result<Authority, ManagerError> {
+    let cert = Certificate::from_pem(&read_limited(cert, MOST)?)
+        .map_err(fail("read an authority's certificate"))?;
+    let key = PrivateKey::from_pem(&read_limited(key, MOST)?)
+        .map_err(fail("read an authority's key"))?;
+    Authority::from_parts(cert, key).map_err(fail("use a certificate authority"))
+}
+
+fn write_key(path: &Path, key: &PrivateKey) -> Result<(), ManagerError> {
+    let pem = key.to_pkcs8_pem().map_err(fail("write a key"))?;
+    write_private(path, pem.as_bytes())
+}
+
+struct Maker<'a> {
+    org: &'a Org,
+    ca: &'a Authority,
+    tls: &'a Authority,
+}
+
+impl Maker<'_> {
+    /// The roots and the rules that every MSP folder of the organisation holds.
+    fn organisation_msp(&self, msp: &Path) -> Result<(), ManagerError> {
+        let ca = authority_cert(self.org, "ca");
+        let root = self.ca.certificate().to_pem();
+        write_new(&msp.join("cacerts").join(&ca), root.as_bytes())?;
+        write_new(
+            &msp.join("tlscacerts").join(authority_cert(self.org, "tlsca")),
+            self.tls.certificate().to_pem().as_bytes(),
+        )?;
+        write_new(&msp.join("config.yaml"), node_ous(&ca).as_bytes())
+    }
+
+    /// An identity: one key in `keystore`, one certificate in `signcerts`.
+    fn identity(
+        &self,
+        msp: &Path,
+        common_name: &str,
+        file: &str,
+        role: NodeRole,
+    ) -> Result<(), ManagerError> {
+        let cert = msp.join("signcerts").join(format!("{file}-cert.pem"));
+        if cert.exists() {
+            return Ok(());
+        }
+        let profile =
+            LeafProfile::identity(common_name, role, Validity::ten_years(clock::now_s()));
+        let (made, key) = self.ca.issue_new(&profile).map_err(fail("issue a certificate"))?;
+        let store = msp.join("keystore");
+        // A key without certificate is left over from a crash; exactly one may be there.
+        crate::files::remove_dir(&store)?;
+        make_dir(&store)?;
+        write_key(&store.join(format!("{}_sk", uuid::Uuid::new_v4())), &key)?;
+        write_public(&cert, made.to_pem().as_bytes())
+    }
+
+    fn tls(&self, folder: &Path, name: &str, hosts: &[&str]) -> Result<(), ManagerError> {
+        let cert = folder.join("server.crt");
+        if cert.exists() {
+            return Ok(());
+        }
+        let profile = LeafProfile::tls(name, hosts, Validity::ten_years(clock::now_s()));
+        let (made, key) = self.tls.issue_new(&profile).map_err(fail("issue a certificate"))?;
+        write_public(&folder.join("ca.crt"), self.tls.certificate().to_pem().as_bytes())?;
+        write_key(&folder.join("server.key"), &key)?;
+        write_public(&cert, made.to_pem().as_bytes())
+    }
+
+    fn user(&self, folder: &Path, user: &str, role: NodeRole) -> Result<(), ManagerError> {
+        let msp = folder.join("msp");
+        self.organisation_msp(&msp)?;
+        let name = format!("{user}@{}", self.org.hash);
+        self.identity(&msp, &name, &self.org.user(user), role)?;
+        self.tls(&folder.join("tls"), &name, &[])
+    }
+
+    fn node(&self, folder: &Path, node: &Node, host: &str) -> Result<(), ManagerError> {
+        let msp = folder.join("msp");
+        self.organisation_msp(&msp)?;
+        let role = match self.org.kind {
+            OrgKind::Peer => NodeRole::Peer,
+            OrgKind::Orderer => NodeRole::Orderer,
+        };
+        self.identity(&msp, &node.name, &node.name, role)?;
+        let mut hosts = vec![node.domain.as_str(), node.name.as_str(), "localhost", "127.0.0.1"];
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+        self.tls(&folder.join("tls"), &node.name, &hosts)
+    }
+}
+
+fn write_new(path: &Path, content: &[u8]) -> Result<(), ManagerError> {
+    if path.exists() { Ok(()) } else { write_public(path, content) }
+}
+
+/// `config.yaml` of an MSP: which organisational unit means which role.
+fn node_ous(ca: &str) -> String {
+    let mut text = String::from("NodeOUs:\n  Enable: true\n");
+    for role in ["Client", "Peer", "Admin", "Orderer"] {
+        text.push_str(&format!(
+            "  {role}OUIdentifier:\n    Certificate: cacerts/{ca}\n    \
+             OrganizationalUnitIdentifier: {}\n",
+            role.to_lowercase()
+        ));
+    }
+    text
+}
+
+/// The one file in a folder, such as the key in `keystore`.
+pub(crate) fn only_file(folder: &Path) -> Result<std::path::PathBuf, ManagerError> {
+    let fail = |e| ManagerError::file("list", folder, e);
+    let mut files = std::fs::read_dir(folder)
+        .map_err(fail)?
+        .map(|entry| entry.map(|e| e.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(fail)?;
+    match files.pop() {
+        Some(path) if files.is_empty() => Ok(path),
+        _ => Err(fail(std::io::Error::other("it should hold exactly one file"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::testing;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn material_is_complete_and_stable() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let folders = Folders::new(dir.path().to_owned());
+        let network = testing::network();
+        make(&network, &folders).expect("made");
+        let org = &network.peers[0];
+        let admin = folders.user(org, ADMIN).join("msp");
+        let key = only_file(&admin.join("keystore")).expect("one key");
+        let cert = only_file(&admin.join("signcerts")).expect("one certificate");
+        assert_eq!(
+            cert.file_name().and_then(|n| n.to_str()),
+            Some(format!("{}-cert.pem", org.user("Admin")).as_str())
+        );
+        assert_eq!(std::fs::metadata(&key).expect("key").permissions().mode() & 0o777, 0o600);
+        let before = std::fs::read(&cert).expect("certificate");
+        let parsed = Certificate::from_pem(&before).expect("parses");
+        assert_eq!(parsed.organizational_units(), ["admin"]);
+        let ca = folders.org(org).join("ca").join(authority_cert(org, "ca"));
+        let ca = Certificate::from_pem(&std::fs::read(ca).expect("ca")).expect("parses");
+        parsed.verify_issued_by(&ca).expect("chains");
+        // A crash after the key and before the certificate leaves no second key.
+        std::fs::remove_file(&cert).expect("removed");
+        make(&network, &folders).expect("made again");
+        only_file(&admin.join("keystore")).expect("still one key");
+        let user = only_file(&folders.user(org, USER).join("msp/signcerts")).expect("user");
+        let kept = std::fs::read(&user).expect("certificate");
+        make(&network, &folders).expect("a third time");
+        assert_eq!(std::fs::read(&user).expect("certificate"), kept);
+    }
+}
