@@ -39,9 +39,16 @@ pub enum FileError {
 
 /// The files of an MSP folder, by path relative to it with `/` between parts. Reading them from a
 /// disk is the caller's part.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct MspFiles {
     files: BTreeMap<String, Bytes>,
+}
+
+impl std::fmt::Debug for MspFiles {
+    /// Names only: there may be a key among the files.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("MspFiles").field(&self.files.keys()).finish()
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -38,6 +38,8 @@ fn a_node_finds_its_organisation_and_itself() {
     };
     assert!(!format!("{folder:?}").contains("BEGIN"));
     let files = read_back(&folder);
+    assert!(!format!("{files:?}").contains("BEGIN"));
+    assert!(!format!("{files:?}").contains("[45, 45"));
     let paths: Vec<&str> = files.files().keys().map(String::as_str).collect();
     assert_eq!(
         paths,
