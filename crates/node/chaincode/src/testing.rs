@@ -32,7 +32,7 @@ pub(crate) struct FakeContext {
     pub(crate) log: Vec<String>,
     pub(crate) open: BTreeMap<u64, (VecDeque<QueryItem>, String)>,
     pub(crate) pulled: usize,
-    handles: u64,
+    pub(crate) handles: u64,
 }
 
 fn key(namespace: &str, collection: &str, key: &str) -> Key {

@@ -22,7 +22,7 @@ const RATIO_FREE: u64 = 16 << 20;
 pub struct Limits {
     /// Bytes of the package file.
     pub file: u64,
-    /// Bytes of all files in it.
+    /// Bytes of everything in it, headers included.
     pub expanded: u64,
     /// Number of entries.
     pub entries: u64,
@@ -117,9 +117,7 @@ fn with_tar<'a>(
         });
     }
     check_gzip(compressed)?;
-    // Headers and padding of the tar count as well: two blocks for each entry at most.
     let (budget, too_much) = limits.budget(compressed.len() as u64);
-    let budget = budget.saturating_add(limits.entries.min(budget / 512).saturating_mul(1024));
     let source = Budgeted {
         inner: MultiGzDecoder::new(compressed),
         left: budget,
@@ -127,7 +125,14 @@ fn with_tar<'a>(
     };
     let mut archive = Archive::new(source);
     let result = visit(&mut archive);
-    if archive.into_inner().exceeded {
+    let mut source = archive.into_inner();
+    // The tar ends before the gzip does, whose checksum tells a whole file from a damaged one.
+    let result = result.and_then(|()| {
+        io::copy(&mut source, &mut io::sink())
+            .map(drop)
+            .map_err(tar_error)
+    });
+    if source.exceeded {
         Err(too_much)
     } else {
         result

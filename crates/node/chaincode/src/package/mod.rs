@@ -266,3 +266,6 @@ fn read_outer(file: &[u8], limits: &Limits) -> Result<(Metadata, Bytes), Package
     let code = code.ok_or(PackageError::NoCode)?;
     Ok((metadata.ok_or(PackageError::NoMetadata)?, code))
 }
+
+#[cfg(test)]
+mod tests;

@@ -159,3 +159,6 @@ pub fn read_completion(
         _ => Err(ExecuteError::Unexpected(txid.to_owned(), message.r#type)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -226,6 +226,7 @@ impl Registry {
             return Err(SessionError::Duplicate(package_id.to_owned()));
         }
         entry.link = Some(link.clone());
+        entry.status.send_replace(ChaincodeStatus::Starting);
         Ok(())
     }
 

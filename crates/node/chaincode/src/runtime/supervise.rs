@@ -185,11 +185,13 @@ impl Runtime {
             Err(error) => return Ended::BeforeReady(LaunchError::Start(error)),
         };
         let mut exited = running.exited;
+        // Longer than any caller waits, so that a slow start is there for the caller's next try.
+        let again = self.config.registration_timeout;
+        let first = self.config.startup_timeout + again;
         let presence = Presence::new(self.registry.subscribe(&request.package_id));
         let reason = tokio::select! {
             reason = &mut exited => reason,
-            reason = presence.lost(self.config.startup_timeout, self.config.registration_timeout) =>
-            {
+            reason = presence.lost(first, again) => {
                 running.stop.stop();
                 exited.await;
                 reason
