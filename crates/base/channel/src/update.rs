@@ -238,14 +238,7 @@ fn apply(
     let reads = flatten(update.read_set.as_ref()).map_err(name("ReadSet"))?;
     check_reads(&reads, &existing)?;
     let writes = flatten(update.write_set.as_ref()).map_err(name("WriteSet"))?;
-    let delta: FlatTree<'_> = writes
-        .iter()
-        .filter(|(key, element)| {
-            let read = reads.get(*key).map(|e| e.item.version());
-            read != Some(element.item.version())
-        })
-        .map(|(key, element)| (key.clone(), element.clone()))
-        .collect();
+    let delta = delta_of(&reads, &writes);
     let signatures = update_signatures(&envelope)?;
     check_delta(current, &delta, &existing, &signatures)?;
     let mut result = existing;
@@ -254,6 +247,23 @@ fn apply(
         return Err(UpdateError::LostWrite(lost.clone()));
     }
     Ok(rebuild(&result)?)
+}
+
+/// The elements an update changes or adds, as flat keys (`[Value]  /Channel/Orderer/BatchSize`).
+pub fn changed_elements(update: &ConfigUpdate) -> Result<Vec<String>, UpdateError> {
+    let name = |set| move |source| UpdateError::Name { set, source };
+    let reads = flatten(update.read_set.as_ref()).map_err(name("ReadSet"))?;
+    let writes = flatten(update.write_set.as_ref()).map_err(name("WriteSet"))?;
+    Ok(delta_of(&reads, &writes).into_keys().collect())
+}
+
+fn delta_of<'a>(reads: &FlatTree<'_>, writes: &FlatTree<'a>) -> FlatTree<'a> {
+    let is_change = |(key, element): &(&String, &Element<'a>)| {
+        let read = reads.get(*key).map(|e| e.item.version());
+        read != Some(element.item.version())
+    };
+    let changes = writes.iter().filter(is_change);
+    changes.map(|(k, e)| (k.clone(), e.clone())).collect()
 }
 
 /// Takes an update envelope apart down to the signed update.

@@ -1,0 +1,220 @@
+//! Proposals, and the transactions made from their endorsements.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use prost::DecodeError;
+use selvage_net::deliver::Signer as _;
+use selvage_proto::Message;
+use selvage_proto::common::{Envelope, Header, HeaderType, Payload};
+use selvage_proto::peer::{
+    ChaincodeAction, ChaincodeActionPayload, ChaincodeEndorsedAction, ChaincodeHeaderExtension,
+    ChaincodeId, ChaincodeInput, ChaincodeInvocationSpec, ChaincodeProposalPayload, ChaincodeSpec,
+    Proposal as ProposalMessage, ProposalResponse, ProposalResponsePayload, Response,
+    SignedProposal, Transaction, TransactionAction, chaincode_spec,
+};
+
+use crate::error::ClientError;
+use crate::user::{User, tx_id};
+
+/// A call of a chaincode function.
+#[derive(Debug, Clone, Default)]
+pub struct Invocation {
+    /// The chaincode's name.
+    pub chaincode: String,
+    /// Function name and arguments.
+    pub args: Vec<Bytes>,
+    /// Data for the chaincode that does not enter the ledger.
+    pub transient: BTreeMap<String, Bytes>,
+    /// Whether this is the call of the chaincode's initialisation.
+    pub is_init: bool,
+}
+
+impl Invocation {
+    /// A call of `function`.
+    pub fn new(chaincode: &str, function: &str) -> Self {
+        Self {
+            chaincode: chaincode.to_owned(),
+            args: vec![Bytes::copy_from_slice(function.as_bytes())],
+            ..Self::default()
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<Bytes>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Adds text arguments.
+    #[must_use]
+    pub fn args<I: IntoIterator<Item = S>, S: AsRef<str>>(mut self, args: I) -> Self {
+        let bytes = |s: S| Bytes::copy_from_slice(s.as_ref().as_bytes());
+        self.args.extend(args.into_iter().map(bytes));
+        self
+    }
+
+    /// Adds transient data.
+    #[must_use]
+    pub fn transient(mut self, key: &str, value: impl Into<Bytes>) -> Self {
+        self.transient.insert(key.to_owned(), value.into());
+        self
+    }
+}
+
+/// A signed proposal.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    /// The transaction's id.
+    pub tx_id: String,
+    /// The channel; empty for calls that belong to a peer alone.
+    pub channel_id: String,
+    /// What peers are sent.
+    pub signed: SignedProposal,
+    header: Header,
+    input: Bytes,
+}
+
+impl Proposal {
+    /// Makes and signs a proposal. An empty channel id addresses the peer itself.
+    pub fn new(user: &User, channel_id: &str, invocation: &Invocation) -> Self {
+        let chaincode_id = ChaincodeId {
+            name: invocation.chaincode.clone(),
+            ..Default::default()
+        };
+        let signature_header = user.signature_header();
+        let tx_id = tx_id(&signature_header);
+        let mut channel_header = user.channel_header(HeaderType::EndorserTransaction, channel_id);
+        channel_header.tx_id.clone_from(&tx_id);
+        channel_header.extension = ChaincodeHeaderExtension {
+            chaincode_id: Some(chaincode_id.clone()),
+        }
+        .encode_to_vec()
+        .into();
+        let spec = ChaincodeInvocationSpec {
+            chaincode_spec: Some(ChaincodeSpec {
+                r#type: chaincode_spec::Type::Golang as i32,
+                chaincode_id: Some(chaincode_id),
+                input: Some(ChaincodeInput {
+                    args: invocation.args.clone(),
+                    decorations: BTreeMap::new(),
+                    is_init: invocation.is_init,
+                }),
+                timeout: 0,
+            }),
+        };
+        let input: Bytes = spec.encode_to_vec().into();
+        let payload = ChaincodeProposalPayload {
+            input: input.clone(),
+            transient_map: invocation.transient.clone(),
+        };
+        let header = Header {
+            channel_header: channel_header.encode_to_vec().into(),
+            signature_header: signature_header.encode_to_vec().into(),
+        };
+        let proposal = ProposalMessage {
+            header: header.encode_to_vec().into(),
+            payload: payload.encode_to_vec().into(),
+            extension: Bytes::new(),
+        };
+        let proposal_bytes: Bytes = proposal.encode_to_vec().into();
+        Self {
+            tx_id,
+            channel_id: channel_id.to_owned(),
+            signed: SignedProposal {
+                signature: user.sign(&proposal_bytes).into(),
+                proposal_bytes,
+            },
+            header,
+            input,
+        }
+    }
+
+    /// Makes the transaction from the peers' answers, each given with the peer's address.
+    ///
+    /// All answers have to be successful and to agree byte for byte; an endorser that answered twice
+    /// counts once. Transient data is left out.
+    pub fn assemble(
+        &self,
+        user: &User,
+        answers: &[(String, ProposalResponse)],
+    ) -> Result<Envelope, ClientError> {
+        let Some((first, model)) = answers.first() else {
+            let reason = "at least one proposal response is required";
+            return Err(ClientError::Request(reason.to_owned()));
+        };
+        let mut used = BTreeSet::new();
+        let mut endorsements = Vec::with_capacity(answers.len());
+        for (address, answer) in answers {
+            check_success(address, answer)?;
+            if answer.payload != model.payload {
+                return Err(ClientError::Mismatch {
+                    first: first.clone(),
+                    second: address.clone(),
+                });
+            }
+            let Some(endorsement) = &answer.endorsement else {
+                continue;
+            };
+            if used.insert(endorsement.endorser.clone()) {
+                endorsements.push(endorsement.clone());
+            }
+        }
+        if endorsements.is_empty() {
+            return Err(ClientError::Request("no endorsements".to_owned()));
+        }
+        let stripped = ChaincodeProposalPayload {
+            input: self.input.clone(),
+            transient_map: BTreeMap::new(),
+        };
+        let action = ChaincodeActionPayload {
+            chaincode_proposal_payload: stripped.encode_to_vec().into(),
+            action: Some(ChaincodeEndorsedAction {
+                proposal_response_payload: model.payload.clone(),
+                endorsements,
+            }),
+        };
+        let transaction = Transaction {
+            actions: vec![TransactionAction {
+                header: self.header.signature_header.clone(),
+                payload: action.encode_to_vec().into(),
+            }],
+        };
+        let payload = Payload {
+            header: Some(self.header.clone()),
+            data: transaction.encode_to_vec().into(),
+        };
+        Ok(user.signed(payload.encode_to_vec().into()))
+    }
+}
+
+/// The response of an answer, or the refusal it stands for.
+pub(crate) fn check_success<'a>(
+    address: &str,
+    answer: &'a ProposalResponse,
+) -> Result<&'a Response, ClientError> {
+    let response = answer.response.as_ref();
+    let response =
+        response.ok_or_else(|| ClientError::answer(address, "proposal response", "no response"))?;
+    if (200..400).contains(&response.status) {
+        return Ok(response);
+    }
+    Err(ClientError::Endorsement {
+        address: address.to_owned(),
+        status: response.status,
+        message: response.message.clone(),
+    })
+}
+
+/// What the chaincode returned, out of a transaction's envelope.
+pub fn transaction_result(envelope: &Envelope) -> Result<Response, DecodeError> {
+    let payload = Payload::decode(envelope.payload.clone())?;
+    let transaction = Transaction::decode(payload.data)?;
+    let action = transaction.actions.into_iter().next().unwrap_or_default();
+    let action = ChaincodeActionPayload::decode(action.payload)?;
+    let endorsed = action.action.unwrap_or_default();
+    let response = ProposalResponsePayload::decode(endorsed.proposal_response_payload)?;
+    let action = ChaincodeAction::decode(response.extension)?;
+    Ok(action.response.unwrap_or_default())
+}
