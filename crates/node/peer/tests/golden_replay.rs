@@ -7,16 +7,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
-use selvage_crypto::sha256;
 use selvage_env::Env;
+use selvage_ledger::LedgerOptions;
+use selvage_net::CancellationToken;
 use selvage_peer::channels::{Channels, PeerChannel};
-use selvage_peer::committer::Committer;
+use selvage_peer::committer::{Committer, CommitterOptions};
 use selvage_peer::validator::Validator;
-use selvage_proto::block::header_bytes;
 use selvage_proto::common::{Block, BlockMetadataIndex};
 use selvage_proto::peer::TxValidationCode;
 use selvage_testing::golden_dir;
-use tokio_util::sync::CancellationToken;
 
 fn block(path: &Path) -> Block {
     let bytes = fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -26,20 +25,25 @@ fn block(path: &Path) -> Block {
 /// A block as the orderer sent it: without what peers add.
 fn as_ordered(mut block: Block) -> Block {
     block.set_metadata_slot(BlockMetadataIndex::TransactionsFilter, Bytes::new());
-    if block.metadata.as_ref().is_some_and(|m| m.metadata.len() > 4) {
+    if block
+        .metadata
+        .as_ref()
+        .is_some_and(|m| m.metadata.len() > 4)
+    {
         block.set_metadata_slot(BlockMetadataIndex::CommitHash, Bytes::new());
     }
     block
 }
 
-fn hash(block: &Block) -> Bytes {
-    let header = block.header.as_ref().expect("blocks have headers");
-    Bytes::copy_from_slice(&sha256(&header_bytes(header)))
-}
-
-fn start(channel: &Arc<PeerChannel>, tip: &Block) -> Committer {
+fn start(channel: &Arc<PeerChannel>) -> Committer {
     let validator = Arc::new(Validator::new(2).expect("threads"));
-    Committer::start(channel.clone(), validator, hash(tip), CancellationToken::new())
+    let options = CommitterOptions::default();
+    Committer::start(
+        channel.clone(),
+        validator,
+        options,
+        CancellationToken::new(),
+    )
 }
 
 fn codes(block: &Block) -> Vec<&'static str> {
@@ -52,7 +56,10 @@ fn codes(block: &Block) -> Vec<&'static str> {
 
 async fn commit(committer: &Committer, channel: &PeerChannel, ordered: Block) {
     let number = ordered.number();
-    committer.offer(ordered).await.unwrap_or_else(|e| panic!("block {number}: {e:?}"));
+    committer
+        .offer(ordered)
+        .await
+        .unwrap_or_else(|e| panic!("block {number}: {e:?}"));
     let mut height = channel.height_watch();
     tokio::select! {
         _ = height.wait_for(|h| *h > number) => {}
@@ -62,7 +69,10 @@ async fn commit(committer: &Committer, channel: &PeerChannel, ordered: Block) {
 
 fn compare(channel: &PeerChannel, expected: &Block) {
     let number = expected.number();
-    let stored = channel.ledger().block_by_number(number).expect("stored block");
+    let stored = channel
+        .ledger()
+        .block_by_number(number)
+        .expect("stored block");
     assert_eq!(codes(&stored), codes(expected), "codes of block {number}");
     let slot = BlockMetadataIndex::CommitHash;
     assert_eq!(
@@ -77,25 +87,27 @@ fn compare(channel: &PeerChannel, expected: &Block) {
 /// middle.
 async fn replay(ordered: Vec<Block>, expected: Vec<Block>) {
     let dir = tempfile::tempdir().expect("temporary folder");
-    let channels = Channels::new(dir.path(), Env::real());
+    let channels = Channels::new(dir.path(), Env::real(), LedgerOptions::default());
     let mut channel = channels.join(ordered[0].clone()).expect("join");
     compare(&channel, &expected[0]);
-    let mut committer = start(&channel, &ordered[0]);
+    let mut committer = start(&channel);
     let middle = ordered.len() / 2;
     let id = channel.id().to_owned();
     let mut registry = channels;
     for (number, block) in ordered.iter().enumerate().skip(1) {
         if number == middle {
+            committer.finish().await;
             drop((committer, channel, registry));
-            registry = Channels::new(dir.path(), Env::real());
+            registry = Channels::new(dir.path(), Env::real(), LedgerOptions::default());
             registry.open_all().expect("open again");
             channel = registry.get(&id).expect("channel");
             assert_eq!(channel.height(), number as u64);
-            committer = start(&channel, &ordered[number - 1]);
+            committer = start(&channel);
         }
         commit(&committer, &channel, block.clone()).await;
         compare(&channel, &expected[number]);
     }
+    committer.finish().await;
 }
 
 fn folder(dir: PathBuf, count: usize, name: impl Fn(usize) -> String) -> Vec<Block> {
@@ -104,7 +116,9 @@ fn folder(dir: PathBuf, count: usize, name: impl Fn(usize) -> String) -> Vec<Blo
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_block_of_the_corpus_replays() {
-    let Some(golden) = golden_dir("every_block_of_the_corpus_replays") else { return };
+    let Some(golden) = golden_dir("every_block_of_the_corpus_replays") else {
+        return;
+    };
     let corpus = golden.join("corpus");
     let name = |n: usize| format!("{n:03}.block");
     let ordered = folder(corpus.join("orderer-blocks"), 208, name);
@@ -114,14 +128,18 @@ async fn every_block_of_the_corpus_replays() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blocks_of_a_raft_network_replay() {
-    let Some(golden) = golden_dir("blocks_of_a_raft_network_replay") else { return };
+    let Some(golden) = golden_dir("blocks_of_a_raft_network_replay") else {
+        return;
+    };
     let expected = folder(golden.join("raft"), 6, |n| format!("b{n}.block"));
     replay(expected.iter().cloned().map(as_ordered).collect(), expected).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blocks_of_a_bft_network_replay() {
-    let Some(golden) = golden_dir("blocks_of_a_bft_network_replay") else { return };
+    let Some(golden) = golden_dir("blocks_of_a_bft_network_replay") else {
+        return;
+    };
     let expected = folder(golden.join("bft"), 4, |n| format!("b{n}.block"));
     replay(expected.iter().cloned().map(as_ordered).collect(), expected).await;
 }

@@ -68,9 +68,9 @@ impl PeerChannel {
         ledger: Arc<Ledger>,
         config: Arc<ChannelConfig>,
         shared_config: ConfigHandle,
-        height: u64,
     ) -> Self {
         shared_config.set(config.clone());
+        let height = ledger.height();
         Self {
             id: config.channel_id().to_owned(),
             ledger,
@@ -112,6 +112,11 @@ impl PeerChannel {
         self.notifier.blocks()
     }
 
+    /// A number that changes with every committed write to `_lifecycle`, approvals included.
+    pub(crate) fn lifecycle_generation(&self) -> u64 {
+        self.definitions.read().generation
+    }
+
     /// The committed definition of a chaincode; `None` when the channel has none of that name.
     pub fn definition(
         &self,
@@ -124,7 +129,10 @@ impl PeerChannel {
             }
             known.generation
         };
-        let query = self.ledger.query();
+        let query = self.ledger.query().map_err(|source| LifecycleError::State {
+            key: name.to_owned(),
+            source: source.into(),
+        })?;
         let read = lifecycle::read_definition(name, |key| {
             query.get_state(LIFECYCLE_NAMESPACE, key).map_err(Into::into)
         })?;

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{Mutex, RwLock};
 use selvage_channel::ChannelConfig;
 use selvage_env::Env;
-use selvage_ledger::Ledger;
+use selvage_ledger::{Ledger, LedgerOptions, PrivateSets};
 use selvage_proto::common::Block;
 use selvage_proto::peer::TxValidationCode;
 
@@ -69,6 +69,7 @@ pub enum JoinError {
 pub struct Channels {
     root: PathBuf,
     env: Env,
+    options: LedgerOptions,
     channels: RwLock<BTreeMap<String, Arc<PeerChannel>>>,
     joining: Mutex<()>,
     opened: OnceLock<Opened>,
@@ -76,10 +77,11 @@ pub struct Channels {
 
 impl Channels {
     /// A registry whose ledgers lie below `root`. Opens nothing yet.
-    pub fn new(root: &Path, env: Env) -> Self {
+    pub fn new(root: &Path, env: Env, options: LedgerOptions) -> Self {
         Self {
             root: root.to_owned(),
             env,
+            options,
             channels: RwLock::default(),
             joining: Mutex::new(()),
             opened: OnceLock::new(),
@@ -141,12 +143,14 @@ impl Channels {
             return Err(JoinError::Exists(id));
         }
         let (ledger, handle) = self.open_ledger(&id)?;
-        let height = ledger.info().map_err(self.ledger_error(&id))?.height;
+        let height = ledger.height();
         if height == 0 {
             let codes = vec![TxValidationCode::Valid; genesis.envelopes().len()];
-            ledger.commit(genesis, codes).map_err(self.ledger_error(&id))?;
+            ledger
+                .commit(genesis, &codes, &PrivateSets::new())
+                .map_err(self.ledger_error(&id))?;
         }
-        let channel = Arc::new(PeerChannel::new(Arc::new(ledger), Arc::new(config), handle, 1));
+        let channel = Arc::new(PeerChannel::new(ledger, Arc::new(config), handle));
         self.admit(channel.clone());
         Ok(channel)
     }
@@ -161,7 +165,7 @@ impl Channels {
 
     fn open(&self, id: &str) -> Result<Option<Arc<PeerChannel>>, JoinError> {
         let (ledger, handle) = self.open_ledger(id)?;
-        let height = ledger.info().map_err(self.ledger_error(id))?.height;
+        let height = ledger.height();
         if height == 0 {
             return Ok(None);
         }
@@ -183,15 +187,17 @@ impl Channels {
             channel: id.to_owned(),
             source,
         })?;
-        let channel = PeerChannel::new(Arc::new(ledger), Arc::new(config), handle, height);
+        let channel = PeerChannel::new(ledger, Arc::new(config), handle);
         Ok(Some(Arc::new(channel)))
     }
 
-    fn open_ledger(&self, id: &str) -> Result<(Ledger, ConfigHandle), JoinError> {
+    fn open_ledger(&self, id: &str) -> Result<(Arc<Ledger>, ConfigHandle), JoinError> {
         let handle = ConfigHandle::default();
         let collections = Arc::new(ChannelCollections::new(id, handle.clone()));
         let path = self.root.join(id);
-        let ledger = Ledger::open(&path, &self.env, collections).map_err(self.ledger_error(id))?;
+        let disk = self.env.disk.clone();
+        let ledger = Ledger::open(disk, &path, self.options.clone(), collections)
+            .map_err(self.ledger_error(id))?;
         Ok((ledger, handle))
     }
 

@@ -7,18 +7,17 @@
 //! half only. A block that may follow a new configuration waits until that is in force.
 
 mod pipeline;
-#[cfg(test)]
-mod tests;
+mod private;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use selvage_crypto::sha256;
-use selvage_proto::block::header_bytes;
+use selvage_channel::block::{BlockError, block_verify};
 use selvage_proto::common::Block;
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::task::JoinHandle;
+use selvage_net::CancellationToken;
 
 use crate::channels::PeerChannel;
 use crate::validator::{Scope, ValidateError, Validator};
@@ -39,7 +38,7 @@ pub enum OfferError {
         number: u64,
         /// What is wrong.
         #[source]
-        source: selvage_channel::BlockError,
+        source: BlockError,
     },
     /// Blocks are missing in between.
     #[error("channel {channel}: got block {got} where {expected} comes next")]
@@ -85,6 +84,19 @@ pub enum CommitError {
     },
 }
 
+/// Settings of a committer.
+#[derive(Debug, Clone, Copy)]
+pub struct CommitterOptions {
+    /// Blocks after which private data of endorsements that never came to a block is dropped.
+    pub transient_retention: u64,
+}
+
+impl Default for CommitterOptions {
+    fn default() -> Self {
+        Self { transient_retention: private::DEFAULT_RETENTION }
+    }
+}
+
 /// Where the chain of offered blocks ends.
 struct Tip {
     next: u64,
@@ -99,27 +111,32 @@ pub struct Committer {
     scope: Mutex<Arc<Scope>>,
     jobs: mpsc::Sender<Job>,
     stopped: watch::Receiver<Option<Arc<CommitError>>>,
+    stop: CancellationToken,
+    task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Committer {
-    /// Starts the committing task of a channel; it ends when the committer is dropped or `shutdown`
-    /// is cancelled, after the block in hand. `tip_hash` is the header hash of the newest block.
+    /// Starts the committing task of a channel; it ends with [`Committer::finish`] or when
+    /// `shutdown` is cancelled, after the block in hand.
     pub fn start(
         channel: Arc<PeerChannel>,
         validator: Arc<Validator>,
-        tip_hash: Bytes,
+        options: CommitterOptions,
         shutdown: CancellationToken,
     ) -> Self {
+        let info = channel.ledger().info();
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (stopped_tx, stopped) = watch::channel(None);
-        let tip = Tip { next: channel.height(), hash: tip_hash };
+        let tip = Tip { next: info.height, hash: info.current_block_hash };
         let scope = Arc::new(Scope::new(channel.config()));
-        tokio::spawn(pipeline::run(
+        let stop = shutdown.child_token();
+        let task = tokio::spawn(pipeline::run(
             channel.clone(),
             validator.clone(),
+            options.transient_retention,
             queue,
             stopped_tx,
-            shutdown,
+            stop.clone(),
         ));
         Self {
             channel,
@@ -128,6 +145,18 @@ impl Committer {
             scope: Mutex::new(scope),
             jobs,
             stopped,
+            stop,
+            task: tokio::sync::Mutex::new(Some(task)),
+        }
+    }
+
+    /// Ends the committing task after the block in hand and waits for it. Blocks that were offered
+    /// and not yet committed are forgotten; the next start asks for them again.
+    pub async fn finish(&self) {
+        self.stop.cancel();
+        if let Some(task) = self.task.lock().await.take() {
+            // A task that panicked has ended, too.
+            let _ = task.await;
         }
     }
 
@@ -167,11 +196,11 @@ impl Committer {
         let (scope, previous) = (self.scope(), tip.hash.clone());
         let validator = self.validator.clone();
         let work = tokio::task::spawn_blocking(move || {
-            scope.config().verify_block(&block, &previous)?;
+            let hash = block_verify(scope.config(), &block, number.wrapping_sub(1), &previous)?;
             let prepared = validator.prepare(&block, &scope);
-            Ok::<_, selvage_channel::BlockError>((block, prepared))
+            Ok::<_, BlockError>((Job { block, prepared }, hash))
         });
-        let (block, prepared) = match work.await {
+        let (job, hash) = match work.await {
             Ok(Ok(done)) => done,
             Ok(Err(source)) => {
                 let channel = self.channel.id().to_owned();
@@ -179,11 +208,10 @@ impl Committer {
             }
             Err(_) => return Err(OfferError::Stopped(self.channel.id().to_owned())),
         };
-        let hash = block.header.as_ref().map(|h| sha256(&header_bytes(h)));
-        let reconfigures = prepared.reconfigures();
-        self.queue(Job { block, prepared }).await?;
+        let reconfigures = job.prepared.reconfigures();
+        self.queue(job).await?;
         tip.next = number + 1;
-        tip.hash = hash.map_or_else(Bytes::new, |h| Bytes::copy_from_slice(&h));
+        tip.hash = Bytes::copy_from_slice(&hash);
         if reconfigures {
             self.wait_for(number).await?;
         }

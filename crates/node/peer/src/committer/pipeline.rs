@@ -8,9 +8,9 @@ use selvage_ledger::QueryExecutor;
 use selvage_proto::common::Block;
 use selvage_proto::peer::MetaDataKeys;
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use selvage_net::CancellationToken;
 
-use super::CommitError;
+use super::{CommitError, private};
 use crate::channels::{CommittedBlock, CommittedTx, PeerChannel};
 use crate::lifecycle::{BoxError, ChaincodeDefinition, LifecycleError};
 use crate::validator::{Prepared, Scope, StateView, Validator};
@@ -26,6 +26,7 @@ pub(super) struct Job {
 pub(super) async fn run(
     channel: Arc<PeerChannel>,
     validator: Arc<Validator>,
+    retention: u64,
     mut queue: mpsc::Receiver<Job>,
     stopped: watch::Sender<Option<Arc<CommitError>>>,
     shutdown: CancellationToken,
@@ -41,7 +42,7 @@ pub(super) async fn run(
         let number = job.block.number();
         let (worker, threads) = (channel.clone(), validator.clone());
         // A commit that has begun is not abandoned: it runs to its end on a thread of its own.
-        let work = tokio::task::spawn_blocking(move || commit(&worker, &threads, job));
+        let work = tokio::task::spawn_blocking(move || commit(&worker, &threads, retention, job));
         let result = match work.await {
             Ok(result) => result,
             Err(_) => Err(CommitError::Interrupted { number }),
@@ -59,6 +60,7 @@ pub(super) async fn run(
 fn commit(
     channel: &PeerChannel,
     validator: &Validator,
+    retention: u64,
     job: Job,
 ) -> Result<(), CommitError> {
     let started = Instant::now();
@@ -76,12 +78,16 @@ fn commit(
         .map_err(|source| CommitError::Validate { number, source })?;
     drop(view);
     let validated = started.elapsed();
-    let codes = channel.ledger().commit(block, judged.codes).map_err(ledger_error)?;
-    let (lifecycle_written, redefined) = prepared.lifecycle_changes(&codes);
-    let transactions: Vec<CommittedTx> = prepared
-        .tx_ids()
-        .zip(&codes)
-        .map(|(tx_id, code)| CommittedTx { tx_id: tx_id.to_owned(), code: *code })
+    let ledger = channel.ledger();
+    let waiting = private::waiting(ledger, &prepared, &judged.codes).map_err(ledger_error)?;
+    let stored = ledger.commit(block, &judged.codes, &waiting.sets).map_err(ledger_error)?;
+    private::forget(ledger, &waiting.tx_ids, number, retention).map_err(ledger_error)?;
+    let (lifecycle_written, redefined) = prepared.lifecycle_changes(&stored.codes);
+    let transactions: Vec<CommittedTx> = stored
+        .tx_ids
+        .iter()
+        .zip(&stored.codes)
+        .map(|(tx_id, code)| CommittedTx { tx_id: tx_id.clone(), code: *code })
         .collect();
     tracing::info!(
         channel = channel.id(),
@@ -93,7 +99,7 @@ fn commit(
     );
     let announced =
         CommittedBlock { number, transactions, redefined, reconfigured: judged.config.is_some() };
-    channel.committed(announced, judged.config, lifecycle_written);
+    channel.committed(stored.block.clone(), announced, judged.config, lifecycle_written);
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use selvage_env::{Clock, Rng};
 use selvage_net::Endpoint;
 use selvage_net::deliver::{Follower, Kind, Rejected, Signer};
-use tokio_util::sync::CancellationToken;
+use selvage_net::CancellationToken;
 
 use crate::channels::PeerChannel;
 use crate::committer::{Committer, OfferError};

@@ -141,12 +141,13 @@ impl PeerTls {
 /// TLS roots (PEM) of a channel's organisations, or of one of them.
 fn tls_roots(config: &ChannelConfig, only: Option<&str>) -> Vec<Vec<u8>> {
     let mut roots = Vec::new();
-    for msp in config.msp_manager().msps() {
+    for msp in config.msp_manager().msps().values() {
         if only.is_some_and(|id| id != msp.id()) {
             continue;
         }
-        roots.extend(msp.tls_roots().iter().map(|root| root.to_pem().into_bytes()));
-        roots.extend(msp.tls_intermediates().iter().map(|root| root.to_pem().into_bytes()));
+        let authorities =
+            msp.tls_root_certificates().iter().chain(msp.tls_intermediate_certificates());
+        roots.extend(authorities.map(|authority| authority.to_pem().into_bytes()));
     }
     roots
 }

@@ -20,8 +20,6 @@
 mod judge;
 mod message;
 mod scope;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 
@@ -29,6 +27,7 @@ use bytes::Bytes;
 use prost::Message;
 use rayon::prelude::*;
 use selvage_channel::ChannelConfig;
+use selvage_ledger::TxRwSet;
 use selvage_proto::common::{Block, ConfigEnvelope};
 use selvage_proto::peer::TxValidationCode;
 
@@ -127,9 +126,14 @@ impl Prepared {
         self.transactions.iter().any(|tx| matches!(tx.content, Content::Config(_)))
     }
 
-    /// The id of each transaction; empty where there is none.
-    pub fn tx_ids(&self) -> impl Iterator<Item = &str> {
-        self.transactions.iter().map(|tx| tx.tx_id.as_str())
+    /// The transactions that carry private write sets: place in the block, id, read/write set.
+    pub fn private_writers(&self) -> impl Iterator<Item = (usize, &str, &TxRwSet)> {
+        self.transactions.iter().enumerate().filter_map(|(index, tx)| match &tx.content {
+            Content::Endorsed(Ok(action)) if action.rwset.has_private_writes() => {
+                Some((index, tx.tx_id.as_str(), &action.rwset))
+            }
+            _ => None,
+        })
     }
 
     /// Writes of the transactions that ended as valid to `_lifecycle`: whether there are any, and

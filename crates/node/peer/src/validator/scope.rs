@@ -63,10 +63,8 @@ impl Scope {
             if valid.iter().any(|v| v.msp_id() == identity.msp_id() && v.id() == identity.id()) {
                 continue;
             }
-            let mut message = Vec::with_capacity(response.len() + endorsement.endorser.len());
-            message.extend_from_slice(response);
-            message.extend_from_slice(&endorsement.endorser);
-            if identity.verify(&message, &endorsement.signature).is_ok() {
+            let message: [&[u8]; 2] = [response, &endorsement.endorser];
+            if identity.verify_parts(&message, &endorsement.signature).is_ok() {
                 valid.push(identity);
             }
         }
