@@ -233,9 +233,17 @@ impl Orderer {
 
     /// Stops serving. Messages that are not in a block yet are refused.
     pub async fn stop(mut self) {
-        self.registrar.stop();
+        let chains = self.registrar.stop();
         self.shutdown.cancel();
         while self.servers.join_next().await.is_some() {}
+        // Whoever opens the ledger next finds it unlocked.
+        for _ in 0..200 {
+            if chains.iter().all(|chain| chain.strong_count() == 0) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        tracing::warn!("some calls did not end in time");
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use selvage_channel::ChannelConfig;
@@ -226,11 +226,17 @@ impl Registrar {
         chain.store().block(index).map_err(failed)
     }
 
-    /// Ends all channels; what clients wait for is refused.
-    pub(crate) fn stop(&self) {
-        for chain in self.chains() {
-            chain.stop();
-        }
+    /// Ends all channels; what clients wait for is refused. The answer tells when nobody uses the
+    /// channels' files any more.
+    pub(crate) fn stop(&self) -> Vec<Weak<Chain>> {
+        let chains = std::mem::take(&mut *self.chains.write());
+        chains
+            .into_values()
+            .map(|chain| {
+                chain.stop();
+                Arc::downgrade(&chain)
+            })
+            .collect()
     }
 }
 
