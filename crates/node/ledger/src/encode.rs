@@ -23,7 +23,7 @@ pub(crate) fn encode_block(block: &Block) -> (Bytes, Vec<Location>) {
     let mut locations = Vec::new();
     if let Some(data) = &block.data {
         out.push(DATA_TAG);
-        let len: usize = data.data.iter().map(|e| field_len(e)).sum();
+        let len: usize = data.data.iter().map(field_len).sum();
         encode_varint(len as u64, &mut out);
         for envelope in &data.data {
             out.push(ENVELOPE_TAG);

@@ -159,7 +159,15 @@ impl PrivateStore {
         // Copies may come from several peers; each gets a number of its own.
         let prefix = keys::transient_prefix(id);
         let _only_writer = self.opened.lock();
-        let number = store.view().range(&prefix, &keys::end_of(&prefix)).count() as u64;
+        let mut entries = store.view().range(&prefix, &keys::end_of(&prefix));
+        let number = match entries.next_back().transpose()? {
+            None => 0,
+            Some((key, _)) => take_ordered(&mut &key[prefix.len()..])
+                .and_then(|last| last.checked_add(1))
+                .ok_or(LedgerError::Malformed {
+                    what: "number of a waiting private set",
+                })?,
+        };
         let mut value = Vec::new();
         put_ordered(&mut value, height);
         set.encode(&mut value)

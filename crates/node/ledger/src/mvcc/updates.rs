@@ -37,14 +37,12 @@ impl Updates {
     }
 
     pub(crate) fn put_public(&mut self, ns: &str, key: String, update: Update) {
-        match self.public.get_mut(ns) {
-            Some(keys) => keys.insert(key, update),
-            None => {
-                let keys = BTreeMap::from([(key, update)]);
-                self.public.insert(ns.to_owned(), keys);
-                return;
-            }
-        };
+        if let Some(keys) = self.public.get_mut(ns) {
+            keys.insert(key, update);
+        } else {
+            let keys = BTreeMap::from([(key, update)]);
+            self.public.insert(ns.to_owned(), keys);
+        }
     }
 
     pub(crate) fn put_hashed(&mut self, ns: &str, coll: &str, key_hash: Bytes, update: Update) {
