@@ -283,3 +283,123 @@ impl Backoff {
         wait
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<ServerEndpoint, ConnectionError> {
+        let variables = BTreeMap::from([("peername".to_owned(), "peer0".to_owned())]);
+        ServerEndpoint::from_connection_json("cc:1", json.as_bytes(), &variables)
+    }
+
+    #[test]
+    fn connections_are_read_as_fabric_does() {
+        let endpoint = read(
+            r#"{"address": "ccaddress:12345", "domain": "ccaddress", "tls_required": true,
+                "dial_timeout": "10s", "client_auth_required": true, "client_key": "fake-key",
+                "client_cert": "fake-cert", "root_cert": "fake-root-cert"}"#,
+        )
+        .unwrap();
+        assert_eq!(endpoint.address, "ccaddress:12345");
+        assert_eq!(endpoint.dial_timeout, Duration::from_secs(10));
+        let tls = endpoint.tls.clone().unwrap();
+        assert_eq!(tls.root_pem, "fake-root-cert");
+        assert_eq!(tls.server_name.as_deref(), Some("ccaddress"));
+        let client = tls.client.unwrap();
+        assert_eq!(
+            (client.certificate_pem, client.key_pem),
+            ("fake-cert".into(), "fake-key".into())
+        );
+        assert!(
+            !format!("{endpoint:?}").contains("fake-key"),
+            "keys are not printed"
+        );
+        // The domain counts only together with a client certificate.
+        let json = r#"{"address":"a:1","domain":"d","tls_required":true,"root_cert":"r"}"#;
+        assert_eq!(read(json).unwrap().tls.unwrap().server_name, None);
+        let plain =
+            read(r#"{"address":"{{.peername}}_{{ peername }}:9","root_cert":"r"}"#).unwrap();
+        assert_eq!((plain.address.as_str(), plain.tls), ("peer0_peer0:9", None));
+    }
+
+    #[test]
+    fn durations_are_gos() {
+        let check = |value: &str, wanted: Option<u64>| {
+            let json = format!(r#"{{"address":"a:1","dial_timeout":{value}}}"#);
+            let got = read(&json).map(|endpoint| endpoint.dial_timeout);
+            match wanted {
+                Some(millis) => assert_eq!(got, Ok(Duration::from_millis(millis)), "{value}"),
+                None => assert!(
+                    matches!(got, Err(ConnectionError::DialTimeout(_))),
+                    "{value}"
+                ),
+            }
+        };
+        check("null", Some(3000));
+        check("0", Some(3000));
+        check(r#""0s""#, Some(3000));
+        check(r#""10s""#, Some(10_000));
+        check(r#""1m30s""#, Some(90_000));
+        check(r#""1.5s""#, Some(1500));
+        check(r#""500ms""#, Some(500));
+        check("10000000000", Some(10_000));
+        for bad in [
+            r#""""#,
+            r#""10""#,
+            r#""s""#,
+            r#""-1s""#,
+            r#""10 s""#,
+            r#""9999h""#,
+            "-5",
+            "[]",
+        ] {
+            check(bad, None);
+        }
+    }
+
+    #[test]
+    fn bad_connections_are_refused() {
+        let check = |json: &str, wanted: &str| {
+            let text = read(json).unwrap_err().to_string();
+            assert!(
+                text.starts_with(wanted),
+                "{text:?} does not start with {wanted:?}"
+            );
+        };
+        check("{", "malformed chaincode info: ");
+        check("[]", "malformed chaincode info: ");
+        check("{}", "chaincode address not provided");
+        let tls = |rest: &str| format!(r#"{{"address":"a:1","tls_required":true{rest}}}"#);
+        check(&tls(""), "chaincode tls root cert not provided");
+        check(
+            &tls(r#","client_auth_required":true"#),
+            "chaincode tls key not provided",
+        );
+        check(
+            &tls(r#","client_auth_required":true,"client_key":"k""#),
+            "chaincode tls cert not provided",
+        );
+        check(
+            r#"{"address":"{{.other}}:1"}"#,
+            "connection.json uses {{.other}}, which",
+        );
+        check(
+            r#"{"address":"{{.other:1"}"#,
+            "malformed chaincode info: unclosed {{",
+        );
+        check(&" ".repeat(CONNECTION_LIMIT + 1), "connection.json has");
+    }
+
+    #[test]
+    fn waits_double_and_start_over_after_a_lasting_run() {
+        let seconds = Duration::from_secs;
+        let mut backoff = Backoff::new(seconds(1), seconds(8), seconds(60));
+        let waits: Vec<u64> = (0..6)
+            .map(|_| backoff.after(seconds(2)).as_secs())
+            .collect();
+        assert_eq!(waits, [1, 2, 4, 8, 8, 8]);
+        assert_eq!(backoff.after(seconds(60)), seconds(1));
+        assert_eq!(backoff.after(seconds(0)), seconds(2));
+    }
+}

@@ -300,3 +300,6 @@ fn disk_error(path: &Path, error: &std::io::Error) -> HostError {
         reason: error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -227,3 +227,7 @@ pub(super) fn address_args(kind: &ChaincodeKind, peer_address: &str) -> Vec<Stri
         _ => vec!["--peer.address".to_owned(), peer_address.to_owned()],
     }
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::{self, PipeReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use super::tree;
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// How long output may still come after the end of the process.
 const OUTPUT_GRACE: Duration = Duration::from_secs(2);
-const WATCHER_STACK: usize = 128 * 1024;
+const STACK: usize = 128 * 1024;
 
 /// A process to run.
 #[derive(Debug, Clone)]
@@ -130,36 +130,49 @@ pub(super) fn start(
         .stderr(writer)
         .process_group(0);
     limits::apply(&mut command, &spec.limits);
-    let (started, start_result) = mpsc::sync_channel::<io::Result<()>>(1);
-    // The reader comes first, because threads begin with the confinement of their parent.
+    // The reader comes before the starter, because threads begin with the confinement of the
+    // thread that makes them.
     let drained = read_output(reader, on_line)?;
-    let sandbox = sandbox.clone();
-    // A process dies with the thread that started it, so this thread stays until the end.
-    thread::Builder::new()
+    let (mut child, ended) = spawn(command, &spec, sandbox)?;
+    let watching = thread::Builder::new()
         .name("cc-watch".to_owned())
-        .stack_size(WATCHER_STACK)
-        .spawn(move || {
-            let spawned = sandbox
-                .enter(&spec)
-                .map_err(io::Error::other)
-                .and_then(|()| command.spawn());
-            // Only the child may hold the writing end, or the reader would never see an end.
-            drop(command);
-            let mut child = match spawned {
-                Ok(child) => child,
-                Err(error) => {
-                    let _ = started.send(Err(error));
-                    return;
-                }
-            };
-            let _ = started.send(Ok(()));
-            let exit = watch(&mut child, &spec, &stop);
-            let _ = drained.recv_timeout(OUTPUT_GRACE);
-            on_exit(exit);
-        })?;
-    start_result
-        .recv()
-        .unwrap_or_else(|_| Err(io::Error::other("the watcher has ended")))
+        .stack_size(STACK);
+    watching.spawn(move || {
+        let exit = watch(&mut child, &spec, &stop);
+        drop(ended);
+        let _ = drained.recv_timeout(OUTPUT_GRACE);
+        on_exit(exit);
+    })?;
+    Ok(())
+}
+
+/// Starts the program from a thread of its own, which takes on the confinement. A process dies
+/// with the thread that started it, so this one stays until the returned sender is dropped.
+fn spawn(
+    mut command: Command,
+    spec: &Spec,
+    sandbox: &Sandbox,
+) -> io::Result<(Child, mpsc::SyncSender<()>)> {
+    let (started, start_result) = mpsc::sync_channel(1);
+    let (ended, end) = mpsc::sync_channel(1);
+    let (spec, sandbox) = (spec.clone(), sandbox.clone());
+    let starter = thread::Builder::new()
+        .name("cc-start".to_owned())
+        .stack_size(STACK);
+    starter.spawn(move || {
+        let spawned = sandbox
+            .enter(&spec)
+            .map_err(io::Error::other)
+            .and_then(|()| command.spawn());
+        // Only the child may hold the writing end of its output, or it would have no end.
+        drop(command);
+        if started.send(spawned).is_ok() {
+            let _ = end.recv();
+        }
+    })?;
+    let spawned = start_result.recv();
+    let child = spawned.unwrap_or_else(|_| Err(io::Error::other("the starter has ended")))?;
+    Ok((child, ended))
 }
 
 /// Runs a process to its end.
@@ -184,7 +197,7 @@ fn read_output(
     let (done, drained) = mpsc::sync_channel(1);
     thread::Builder::new()
         .name("cc-output".to_owned())
-        .stack_size(WATCHER_STACK)
+        .stack_size(STACK)
         .spawn(move || {
             output::lines(reader, on_line);
             let _ = done.send(());
