@@ -368,7 +368,7 @@ mod tests {
             );
         };
         check("{", "malformed chaincode info: ");
-        check("[]", "malformed chaincode info: ");
+        check("\"text\"", "malformed chaincode info: ");
         check("{}", "chaincode address not provided");
         let tls = |rest: &str| format!(r#"{{"address":"a:1","tls_required":true{rest}}}"#);
         check(&tls(""), "chaincode tls root cert not provided");

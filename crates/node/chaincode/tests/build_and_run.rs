@@ -1,6 +1,7 @@
 //! Builds and runs small projects with the real tools, under the confinement of this host.
 //!
 //! A missing tool fails these tests in CI and is said loudly elsewhere.
+#![allow(clippy::unwrap_used)] // Helpers of tests, which the lint takes for other code.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
