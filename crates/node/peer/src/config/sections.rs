@@ -586,6 +586,14 @@ pub struct Chaincode {
     pub logging: ChaincodeLogging,
     /// Batches between peer and chaincode.
     pub runtime_params: RuntimeParams,
+    /// How chaincode processes are confined: `auto`, `bubblewrap`, `landlock` or `off`. Not one of
+    /// Fabric's keys.
+    pub sandbox: String,
+    /// Most memory of one chaincode, in bytes. Not one of Fabric's keys.
+    pub memory: u64,
+    /// Where builds are kept; peers of one host may share it. Empty means below the peer's data.
+    /// Not one of Fabric's keys.
+    pub build_cache: String,
 }
 
 impl Default for Chaincode {
@@ -600,6 +608,9 @@ impl Default for Chaincode {
             system: SystemChaincodes::default(),
             logging: ChaincodeLogging::default(),
             runtime_params: RuntimeParams::default(),
+            sandbox: "auto".to_owned(),
+            memory: 2 << 30,
+            build_cache: String::new(),
         }
     }
 }

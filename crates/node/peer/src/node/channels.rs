@@ -11,6 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
 use super::tls::PeerTls;
+use crate::chaincode_glue::Chaincodes;
 use crate::channels::{Channels, PeerChannel};
 use crate::committer::{CommitError, Committer, CommitterOptions};
 use crate::deliver::{Following, follow};
@@ -28,12 +29,14 @@ pub(crate) struct ChannelKeeper {
     pub(crate) pulls: bool,
     pub(crate) tls: Arc<PeerTls>,
     pub(crate) channels: Weak<Channels>,
+    pub(crate) chaincodes: Arc<Chaincodes>,
     pub(crate) shutdown: CancellationToken,
     /// Where a failure goes after which the process must not go on.
     pub(crate) fatal: mpsc::Sender<String>,
     pub(crate) stopped: Stopped,
     pub(crate) heights: Gauges,
     pub(crate) runtime: Handle,
+    pub(crate) committers: Mutex<Vec<Arc<Committer>>>,
 }
 
 impl ChannelKeeper {
@@ -59,8 +62,18 @@ impl ChannelKeeper {
                 "peer.gossip.orgLeader is false: this peer does not pull blocks itself"
             );
         }
+        self.committers.lock().push(committer.clone());
+        self.chaincodes.follow(channel, self.shutdown.clone());
         tokio::spawn(self.clone().watch_failure(channel.clone(), committer));
         tokio::spawn(self.clone().watch_commits(channel.clone()));
+    }
+
+    /// Waits until every channel is done with the block in hand.
+    pub(crate) async fn finish(&self) {
+        let committers = std::mem::take(&mut *self.committers.lock());
+        for committer in committers {
+            committer.finish().await;
+        }
     }
 
     async fn watch_failure(self: Arc<Self>, channel: Arc<PeerChannel>, committer: Arc<Committer>) {

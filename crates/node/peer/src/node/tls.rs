@@ -16,6 +16,7 @@ use super::files::read;
 use crate::channels::{Channels, PeerChannel};
 use crate::config::{DeliveryClient, Settings};
 use crate::deliver::Orderers;
+use crate::gateway::PeerEndpoints;
 
 /// The peer's TLS material. Without TLS everything is served and called in clear.
 pub(crate) struct PeerTls {
@@ -242,5 +243,17 @@ impl Orderers for ConfiguredOrderers {
         let endpoints = self.of(&config);
         known.insert(channel.id().to_owned(), (config.sequence(), endpoints.clone()));
         endpoints
+    }
+}
+
+impl PeerEndpoints for PeerTls {
+    fn endpoint(
+        &self,
+        config: &ChannelConfig,
+        msp_id: &str,
+        address: &str,
+    ) -> Result<Endpoint, TlsError> {
+        let tls = self.client(address, &tls_roots(config, Some(msp_id)))?;
+        Ok(Endpoint::new(address, tls))
     }
 }
