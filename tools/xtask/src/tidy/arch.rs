@@ -51,7 +51,7 @@ struct Dependency {
 pub(super) fn check(root: &Path) -> Result<Vec<Finding>, Box<dyn Error>> {
     let arch: Arch = toml::from_str(&std::fs::read_to_string(root.join("arch.toml"))?)?;
     let output = Command::new("cargo")
-        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .args(["metadata", "--format-version", "1", "--locked"])
         .current_dir(root)
         .output()?;
     if !output.status.success() {
