@@ -218,3 +218,110 @@ pub fn transaction_result(envelope: &Envelope) -> Result<Response, DecodeError> 
     let action = ChaincodeAction::decode(response.extension)?;
     Ok(action.response.unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use selvage_crypto::issue::{Authority, LeafProfile, NodeRole, Subject, Validity};
+    use selvage_crypto::{KeyKind, PrivateKey, sha256_parts};
+    use selvage_env::Env;
+    use selvage_identity::SigningIdentity;
+    use selvage_proto::common::{ChannelHeader, SignatureHeader};
+
+    use super::*;
+
+    fn user() -> User {
+        let validity = Validity::ten_years(1_735_689_600);
+        let ca = Authority::new_root(&Subject::named("ca"), validity).expect("an authority");
+        let key = PrivateKey::generate(KeyKind::P256).expect("a key");
+        let profile = LeafProfile::identity("user", NodeRole::Client, validity);
+        let certificate = ca.issue(&profile, key.public_key()).expect("a certificate");
+        let pem = certificate.to_pem();
+        let identity = SigningIdentity::new("Org1MSP", pem.as_bytes(), key).expect("an identity");
+        User::new(Arc::new(identity), &Env::test(1))
+    }
+
+    #[test]
+    fn proposals_carry_what_peers_check() {
+        let user = user();
+        let call = Invocation::new("cc", "put")
+            .args(["key"])
+            .arg(vec![0, 255])
+            .transient("secret", &b"hidden"[..]);
+        let proposal = Proposal::new(&user, "ch", &call);
+        let message = ProposalMessage::decode(proposal.signed.proposal_bytes.clone());
+        let message = message.expect("a proposal");
+        let header = Header::decode(message.header).expect("a header");
+        let channel = ChannelHeader::decode(header.channel_header).expect("a channel header");
+        let signer = SignatureHeader::decode(header.signature_header).expect("a signer");
+        let expected = hex::encode(sha256_parts([
+            signer.nonce.as_ref(),
+            signer.creator.as_ref(),
+        ]));
+        assert_eq!(channel.tx_id, expected);
+        assert_eq!(channel.tx_id, proposal.tx_id);
+        assert_eq!(channel.r#type, HeaderType::EndorserTransaction as i32);
+        assert_eq!((channel.channel_id.as_str(), channel.epoch), ("ch", 0));
+        assert_eq!(signer.nonce.len(), 24);
+        assert_eq!(signer.creator, user.identity().serialized());
+        let extension = ChaincodeHeaderExtension::decode(channel.extension).expect("an extension");
+        assert_eq!(extension.chaincode_id.expect("a chaincode").name, "cc");
+        let payload = ChaincodeProposalPayload::decode(message.payload).expect("a payload");
+        assert_eq!(payload.transient_map["secret"], "hidden");
+        let key = user.identity().certificate().public_key();
+        key.verify(&proposal.signed.proposal_bytes, &proposal.signed.signature)
+            .expect("signed by the user");
+        assert_ne!(Proposal::new(&user, "ch", &call).tx_id, proposal.tx_id);
+    }
+
+    /// A recorded proposal, as if it had been made here.
+    fn recorded(signed: SignedProposal) -> Proposal {
+        let message = ProposalMessage::decode(signed.proposal_bytes.clone()).expect("a proposal");
+        let header = Header::decode(message.header).expect("a header");
+        let channel = ChannelHeader::decode(header.channel_header.clone()).expect("a header");
+        let payload = ChaincodeProposalPayload::decode(message.payload).expect("a payload");
+        Proposal {
+            tx_id: channel.tx_id,
+            channel_id: channel.channel_id,
+            signed,
+            header,
+            input: payload.input,
+        }
+    }
+
+    #[test]
+    fn transactions_are_assembled_as_fabrics_clients_do() {
+        let Some(golden) = selvage_testing::golden_dir("client: assembled transactions") else {
+            return;
+        };
+        let (user, mut compared) = (user(), 0);
+        for step in std::fs::read_dir(golden.join("corpus/txs")).expect("the steps") {
+            let step = step.expect("a step").path();
+            let read = |name: &str| std::fs::read(step.join(name)).map(Bytes::from).ok();
+            let (Some(proposal), Some(envelope)) = (read("proposal.bin"), read("envelope.bin"))
+            else {
+                continue;
+            };
+            let signed = SignedProposal::decode(proposal).expect("a proposal");
+            let answers: Vec<(String, ProposalResponse)> = ["Org1MSP", "Org2MSP", "Org3MSP"]
+                .iter()
+                .filter_map(|msp| Some((msp, read(&format!("response-{msp}.bin"))?)))
+                .map(|(msp, bytes)| ((*msp).to_owned(), bytes))
+                .filter_map(|(msp, bytes)| Some((msp, ProposalResponse::decode(bytes).ok()?)))
+                .collect();
+            let Ok(theirs) = Envelope::decode(envelope) else {
+                continue;
+            };
+            let theirs_payload = theirs.payload.clone();
+            // Many steps were damaged on purpose after assembling; those that were not have to match.
+            let Ok(ours) = recorded(signed).assemble(&user, &answers) else {
+                continue;
+            };
+            if ours.payload == theirs_payload {
+                compared += 1;
+            }
+        }
+        assert!(compared > 120, "only {compared} transactions are equal");
+    }
+}
