@@ -1,0 +1,358 @@
+//! Endorsement: a signed proposal is checked, run, and its outcome signed
+//! (Fabric: `core/endorser`, `core/handlers/auth`).
+
+mod acl;
+mod interest;
+mod private;
+mod service;
+mod unpack;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use selvage_crypto::Certificate;
+use selvage_env::Clock;
+use selvage_identity::{Identity, SigningIdentity};
+use selvage_ledger::Simulation;
+use selvage_net::Moment;
+use selvage_proto::msp::SerializedIdentity;
+use selvage_proto::peer::{
+    ChaincodeAction, ChaincodeEvent, ChaincodeId, ChaincodeInterest, Endorsement, ProposalResponse,
+    ProposalResponsePayload, Response, SignedProposal,
+};
+
+pub use acl::LocalMsp;
+pub(crate) use acl::{Caller, check as acl_check};
+pub use service::EndorserService;
+pub(crate) use unpack::decode;
+
+use self::unpack::Unpacked;
+use crate::chaincode_glue::{Chaincodes, Proposed, SYSTEM_VERSION, Tx, is_system};
+use crate::channels::PeerChannel;
+use crate::lifecycle::DEFAULT_ENDORSEMENT_PLUGIN;
+use crate::report;
+
+/// From here on a response of chaincode is an error, and its event is dropped.
+const ERROR_THRESHOLD: i32 = 400;
+/// From here on it is a failure that is answered with its payload.
+const ERROR: i32 = 500;
+
+/// A proposal that is not run at all. The client gets a bare gRPC error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// Turned away at the door: the identity has expired or the clock is off.
+    #[error("{0}")]
+    AtTheDoor(String),
+    /// Malformed, not signed by its creator, repeated or not allowed.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// What an [`Endorser`] is made of.
+pub struct EndorserParts {
+    /// Runs chaincode.
+    pub chaincodes: Arc<Chaincodes>,
+    /// Signs endorsements.
+    pub signer: Arc<SigningIdentity>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// How far a client's clock may be off (`peer.authentication.timewindow`).
+    pub time_window: Duration,
+}
+
+/// Endorses proposals. Clones share everything.
+#[derive(Clone)]
+pub struct Endorser {
+    parts: Arc<EndorserParts>,
+}
+
+/// What a simulation came to.
+struct Outcome {
+    response: Response,
+    event: Option<ChaincodeEvent>,
+    results: Bytes,
+    interest: Option<ChaincodeInterest>,
+    version: String,
+    plugin: String,
+}
+
+impl Endorser {
+    /// An endorser.
+    pub fn new(parts: EndorserParts) -> Self {
+        Self {
+            parts: Arc::new(parts),
+        }
+    }
+
+    /// Checks and runs a proposal. What goes wrong while it runs is in the response.
+    pub(crate) async fn process(
+        &self,
+        signed: SignedProposal,
+    ) -> Result<ProposalResponse, Refusal> {
+        let unpacked = Unpacked::open(signed).map_err(Refusal::Invalid)?;
+        let id = unpacked.channel_id();
+        let channel = match id {
+            "" => None,
+            id => self.parts.chaincodes.channel(id),
+        };
+        self.check_at_the_door(&unpacked, channel.as_deref())?;
+        if channel.is_none() && !id.is_empty() {
+            return Ok(failed(format!("channel '{id}' not found")));
+        }
+        let caller = self.check(&unpacked, channel.as_deref()).map_err(Refusal::Invalid)?;
+        Ok(self.run(unpacked, channel, caller).await.unwrap_or_else(failed))
+    }
+
+    /// Fabric's authentication filters: they know nothing of channels and come first.
+    fn check_at_the_door(
+        &self,
+        unpacked: &Unpacked,
+        channel: Option<&PeerChannel>,
+    ) -> Result<(), Refusal> {
+        let now = self.parts.clock.unix_nanos();
+        let creator = &unpacked.signature_header.creator;
+        let expires = self.expires_at(creator, channel);
+        if expires.is_some_and(|expires| now > expires.saturating_mul(1_000_000_000)) {
+            return Err(Refusal::AtTheDoor("proposal client identity expired".to_owned()));
+        }
+        let timestamp = unpacked.channel_header.timestamp.unwrap_or_default();
+        let claimed = i128::from(timestamp.seconds) * 1_000_000_000 + i128::from(timestamp.nanos);
+        let window = self.parts.time_window;
+        if (claimed - i128::from(now)).unsigned_abs() <= window.as_nanos() {
+            return Ok(());
+        }
+        let claimed = timestamp.seconds.clamp(-62_135_596_800, 9_000_000_000);
+        Err(Refusal::AtTheDoor(format!(
+            "request unauthorized due to incorrect timestamp {}, peer time {}, \
+             peer.authentication.timewindow {}",
+            rfc3339(claimed.saturating_mul(1_000_000_000)),
+            rfc3339(now),
+            selvage_channel::format_duration(window)
+        )))
+    }
+
+    /// When an identity expires, in seconds; `None` when it is no certificate. Identities of
+    /// strangers are looked at too.
+    fn expires_at(&self, creator: &Bytes, channel: Option<&PeerChannel>) -> Option<i64> {
+        let known = match channel {
+            Some(channel) => channel.config().msp_manager().deserialize(creator),
+            None => self.parts.chaincodes.local_msp().msps().deserialize(creator),
+        };
+        if let Ok(identity) = known {
+            return Some(identity.expires_at());
+        }
+        let identity = SerializedIdentity::decode(creator.clone()).ok()?;
+        let certificate = Certificate::from_pem(&identity.id_bytes).ok()?;
+        Some(certificate.not_after())
+    }
+
+    /// Headers, identity, signature, uniqueness and access, in Fabric's order.
+    fn check(&self, unpacked: &Unpacked, channel: Option<&PeerChannel>) -> Result<Caller, String> {
+        let caller = self
+            .check_creator(unpacked, channel)
+            .map_err(|e| format!("error validating proposal: {e}"))?;
+        let Some(channel) = channel else {
+            return Ok(caller);
+        };
+        let tx_id = unpacked.tx_id();
+        if channel.ledger().tx_exists(tx_id).map_err(|e| report(&e))? {
+            let creator = hex::encode(&caller.creator);
+            return Err(format!("duplicate transaction found [{tx_id}]. Creator [{creator}]"));
+        }
+        if !is_system(&unpacked.chaincode) {
+            let config = channel.config();
+            let local = self.parts.chaincodes.local_msp();
+            acl_check(local, channel.id(), Some(&config), "peer/Propose", &caller)?;
+        }
+        Ok(caller)
+    }
+
+    fn check_creator(
+        &self,
+        unpacked: &Unpacked,
+        channel: Option<&PeerChannel>,
+    ) -> Result<Caller, String> {
+        unpacked.check_headers()?;
+        let id = unpacked.channel_id();
+        let creator = unpacked.signature_header.creator.clone();
+        let deserialized = match channel {
+            Some(channel) => channel.config().msp_manager().deserialize(&creator),
+            None => self.parts.chaincodes.local_msp().msps().deserialize(&creator),
+        };
+        let identity: Arc<Identity> = deserialized.map_err(|e| {
+            tracing::warn!(channel = id, error = %report(&e), "access denied");
+            format!("access denied: channel [{id}] creator org unknown, creator is malformed")
+        })?;
+        let SignedProposal { proposal_bytes: data, signature } = unpacked.signed.clone();
+        let proved = identity.validate().and_then(|()| identity.verify(&data, &signature));
+        if let Err(error) = proved {
+            let msp_id = identity.msp_id();
+            tracing::warn!(channel = id, msp_id, error = %report(&error), "access denied");
+            return Err(format!("access denied: channel [{id}] creator org [{msp_id}]"));
+        }
+        Ok(Caller {
+            data,
+            creator,
+            signature,
+            // Channel policies judge identities of the channel, not of the peer.
+            verified: channel.is_some().then_some(identity),
+        })
+    }
+
+    async fn run(
+        &self,
+        unpacked: Unpacked,
+        channel: Option<Arc<PeerChannel>>,
+        caller: Caller,
+    ) -> Result<ProposalResponse, String> {
+        let on_channel = channel.is_some();
+        let hash = unpacked.hash();
+        let name = unpacked.chaincode.clone();
+        let outcome = self.simulate(unpacked, channel, caller).await?;
+        let payload = payload(&hash, &name, &outcome);
+        let Outcome { response, interest, plugin, .. } = outcome;
+        let unendorsed = ProposalResponse {
+            response: Some(response.clone()),
+            ..Default::default()
+        };
+        if response.status >= ERROR {
+            return Ok(ProposalResponse {
+                payload,
+                interest,
+                ..unendorsed
+            });
+        }
+        if !on_channel || response.status >= ERROR_THRESHOLD {
+            return Ok(unendorsed);
+        }
+        if plugin != DEFAULT_ENDORSEMENT_PLUGIN {
+            return Err(format!(
+                "endorsing with plugin failed: plugin with name {plugin} could not be used: plugin \
+                 with name {plugin} wasn't found"
+            ));
+        }
+        let endorser = self.parts.signer.serialized();
+        let signature = self.parts.signer.sign_parts(&[&payload, &endorser]).into();
+        Ok(ProposalResponse {
+            version: 1,
+            payload,
+            interest,
+            endorsement: Some(Endorsement { endorser, signature }),
+            ..unendorsed
+        })
+    }
+
+    async fn simulate(
+        &self,
+        unpacked: Unpacked,
+        channel: Option<Arc<PeerChannel>>,
+        caller: Caller,
+    ) -> Result<Outcome, String> {
+        let chaincodes = &self.parts.chaincodes;
+        let (name, channel_id) = (unpacked.chaincode.clone(), unpacked.channel_id().to_owned());
+        let proposed = Arc::new(Proposed {
+            tx_id: unpacked.tx_id().to_owned(),
+            chaincode: name.clone(),
+            signed: unpacked.signed,
+            caller,
+        });
+        let mut tx = match channel.clone() {
+            // The other two look at the ledger themselves.
+            Some(channel) => {
+                let simulate = !matches!(name.as_str(), "qscc" | "cscc");
+                Tx::on_channel(chaincodes.clone(), proposed, channel, simulate)
+                    .map_err(|e| report(&e))?
+            }
+            None => Tx::without_channel(chaincodes.clone(), proposed),
+        };
+        let (version, plugin) = if is_system(&name) {
+            (SYSTEM_VERSION.to_owned(), DEFAULT_ENDORSEMENT_PLUGIN.to_owned())
+        } else {
+            let found = chaincodes.runnable(&mut tx, &name).map_err(|e| {
+                format!(
+                    "make sure the chaincode {name} has been successfully defined on channel \
+                     {channel_id} and try again: {e}"
+                )
+            })?;
+            let endorsement = &found.definition.endorsement;
+            (endorsement.version.clone(), endorsement.endorsement_plugin.clone())
+        };
+        let within = |e: String| format!("error in simulation: {e}");
+        let (response, event) =
+            chaincodes.execute(&mut tx, &name, unpacked.input).await.map_err(within)?;
+        let event = event.filter(|_| response.status < ERROR_THRESHOLD);
+        let tx_id = tx.proposed.tx_id.clone();
+        let (results, interest) = match (tx.finish(), channel) {
+            (Some(simulation), Some(channel)) => {
+                let simulation = simulation.map_err(|e| within(report(&e)))?;
+                self.keep_private(&simulation, &channel, tx_id).await.map_err(within)?;
+                let interest = interest::of(&simulation).map_err(within)?;
+                (simulation.results, Some(interest))
+            }
+            _ => (Bytes::new(), None),
+        };
+        Ok(Outcome {
+            response,
+            event,
+            results,
+            interest,
+            version,
+            plugin,
+        })
+    }
+
+    async fn keep_private(
+        &self,
+        simulation: &Simulation,
+        channel: &Arc<PeerChannel>,
+        tx_id: String,
+    ) -> Result<(), String> {
+        match &simulation.private {
+            Some(sets) => private::keep(channel, tx_id, sets.clone()).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// The bytes that endorsers sign and that must be the same on every peer.
+fn payload(hash: &[u8; 32], name: &str, outcome: &Outcome) -> Bytes {
+    let action = ChaincodeAction {
+        results: outcome.results.clone(),
+        events: outcome.event.as_ref().map(|e| e.encode_to_vec().into()).unwrap_or_default(),
+        response: Some(outcome.response.clone()),
+        chaincode_id: Some(ChaincodeId {
+            path: String::new(),
+            name: name.to_owned(),
+            version: outcome.version.clone(),
+        }),
+    };
+    let payload = ProposalResponsePayload {
+        proposal_hash: Bytes::copy_from_slice(hash),
+        extension: action.encode_to_vec().into(),
+    };
+    payload.encode_to_vec().into()
+}
+
+/// The peer's own answer when a proposal could not be run.
+fn failed(message: String) -> ProposalResponse {
+    tracing::warn!(error = message, "Failed to invoke chaincode");
+    ProposalResponse {
+        response: Some(Response {
+            status: ERROR,
+            message,
+            payload: Bytes::new(),
+        }),
+        ..Default::default()
+    }
+}
+
+/// `2026-11-22T19:45:00Z`, without fractions as Go's RFC 3339 prints them.
+fn rfc3339(nanos: i64) -> String {
+    let full = Moment(nanos).rfc3339().to_string();
+    match full.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => full,
+    }
+}

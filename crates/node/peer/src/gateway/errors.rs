@@ -1,0 +1,175 @@
+//! How failures reach a client: gRPC codes, Fabric's texts, and details that name each peer.
+
+use prost::Message;
+use selvage_proto::Any;
+use selvage_proto::gateway::ErrorDetail;
+use selvage_proto::google::rpc;
+use selvage_proto::peer::ProposalResponse;
+use selvage_net::tonic::{Code, Status};
+
+/// The type under which details are packed.
+const DETAIL_TYPE: &str = "type.googleapis.com/gateway.ErrorDetail";
+
+/// How a response ends that the peer made itself because the chaincode went away.
+const STREAM_TERMINATED: &str = "chaincode stream terminated";
+
+/// A gRPC status that carries one detail for each node that failed.
+pub(crate) fn with_details(code: Code, message: &str, details: &[ErrorDetail]) -> Status {
+    if details.is_empty() {
+        return Status::new(code, message);
+    }
+    let packed = details.iter().map(|detail| Any {
+        type_url: DETAIL_TYPE.to_owned(),
+        value: detail.encode_to_vec(),
+    });
+    let status = rpc::Status {
+        code: code as i32,
+        message: message.to_owned(),
+        details: packed.collect(),
+    };
+    Status::with_details(code, message, status.encode_to_vec().into())
+}
+
+/// A call to an endorser that gave no proposal response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CallError {
+    /// The peer did not answer, or answered with a bare gRPC status.
+    Unavailable(String),
+    /// This peer refused the proposal before it simulated anything.
+    Refused(String),
+}
+
+/// What the gateway makes of an endorser's failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    /// The code the client sees, if this is what it is told.
+    pub(crate) code: Code,
+    /// What happened, in words.
+    pub(crate) message: String,
+    /// Whether another peer may do better.
+    pub(crate) retry: bool,
+    /// Whether the connection to the peer is to be given up.
+    pub(crate) remove: bool,
+}
+
+/// Judges an endorser's answer: the response when it may be used, or what went wrong.
+pub(crate) fn judge(
+    answer: Result<ProposalResponse, CallError>,
+) -> Result<ProposalResponse, Trouble> {
+    let response = match answer {
+        Ok(response) => response,
+        Err(CallError::Unavailable(message)) => {
+            return Err(trouble(Code::Unavailable, message, true, true));
+        }
+        Err(CallError::Refused(message)) => {
+            return Err(trouble(Code::FailedPrecondition, message, false, false));
+        }
+    };
+    let result = response.response.clone().unwrap_or_default();
+    if (200..400).contains(&result.status) {
+        return Ok(response);
+    }
+    if response.payload.is_empty() && result.status == 500 {
+        // A chaincode's own answer comes with a payload; this one is the peer's.
+        let remove = result.message.ends_with(STREAM_TERMINATED);
+        return Err(trouble(Code::Aborted, result.message, true, remove));
+    }
+    let text = format!("chaincode response {}, {}", result.status, result.message);
+    Err(trouble(Code::Unknown, text, false, false))
+}
+
+fn trouble(code: Code, message: String, retry: bool, remove: bool) -> Trouble {
+    Trouble {
+        code,
+        message,
+        retry,
+        remove,
+    }
+}
+
+/// A status as Go prints it, which is how details quote the errors of other nodes.
+pub(crate) fn go_text(status: &Status) -> String {
+    let code = go_code(status.code());
+    format!("rpc error: code = {code} desc = {}", status.message())
+}
+
+fn go_code(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "Canceled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use selvage_proto::peer::Response;
+
+    fn response(status: i32, message: &str, payload: &'static [u8]) -> ProposalResponse {
+        ProposalResponse {
+            response: Some(Response {
+                status,
+                message: message.into(),
+                payload: Bytes::new(),
+            }),
+            payload: Bytes::from_static(payload),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn answers_are_judged_as_fabric_does() {
+        let check = |answer, expected: Option<(Code, &str, bool, bool)>| {
+            let found = judge(answer).err();
+            let expected = expected.map(|(c, m, retry, rm)| trouble(c, m.into(), retry, rm));
+            assert_eq!(found, expected);
+        };
+        check(Ok(response(200, "", b"p")), None);
+        check(Ok(response(399, "", b"p")), None);
+        let text = "chaincode response 400, no";
+        check(Ok(response(400, "no", b"")), Some((Code::Unknown, text, false, false)));
+        let text = "chaincode response 500, no";
+        check(Ok(response(500, "no", b"p")), Some((Code::Unknown, text, false, false)));
+        check(Ok(response(500, "peer", b"")), Some((Code::Aborted, "peer", true, false)));
+        let text = "error sending: chaincode stream terminated";
+        check(Ok(response(500, text, b"")), Some((Code::Aborted, text, true, true)));
+        let gone = Err(CallError::Unavailable("gone".into()));
+        check(gone, Some((Code::Unavailable, "gone", true, true)));
+        let refused = Err(CallError::Refused("no".into()));
+        check(refused, Some((Code::FailedPrecondition, "no", false, false)));
+    }
+
+    #[test]
+    fn details_are_packed_into_the_status() {
+        let detail = ErrorDetail {
+            address: "a:1".into(),
+            msp_id: "M".into(),
+            message: "m".into(),
+        };
+        let status = with_details(Code::Aborted, "text", std::slice::from_ref(&detail));
+        let unpacked = rpc::Status::decode(status.details()).unwrap();
+        assert_eq!((unpacked.code, unpacked.message.as_str()), (10, "text"));
+        assert_eq!(unpacked.details[0].type_url, DETAIL_TYPE);
+        let value = ErrorDetail::decode(unpacked.details[0].value.as_slice()).unwrap();
+        assert_eq!(value, detail);
+        assert!(with_details(Code::Aborted, "text", &[]).details().is_empty());
+        let text = go_text(&Status::unknown("x"));
+        assert_eq!(text, "rpc error: code = Unknown desc = x");
+    }
+}
