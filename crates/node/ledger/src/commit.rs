@@ -15,7 +15,7 @@ use crate::private::{PrivateSet, PrivateSets};
 use crate::rwset::{NsRwSet, TxRwSet, is_delete};
 use crate::state::{StateEntry, StateView};
 use crate::store::Batch;
-use crate::tx::{OpenTx, tx_id_of};
+use crate::tx::OpenTx;
 use crate::version::put_ordered;
 use crate::{Version, keys};
 
@@ -43,22 +43,23 @@ pub(crate) fn parse(block: &Block, codes: &[TxValidationCode]) -> Result<Parsed>
         ));
     }
     let mut parsed = Parsed {
-        ids: envelopes.iter().map(tx_id_of).collect(),
+        ids: Vec::with_capacity(envelopes.len()),
         codes: codes.to_vec(),
-        txs: Vec::new(),
+        txs: Vec::with_capacity(envelopes.len()),
     };
     for (index, envelope) in envelopes.iter().enumerate() {
+        let tx = OpenTx::open(envelope);
+        let id = tx.as_ref().and_then(OpenTx::id);
+        parsed.ids.push(id.unwrap_or_default());
         match codes[index] {
             TxValidationCode::Valid => {}
             TxValidationCode::NotValidated => {
-                return Err(bad(
-                    number,
-                    format!("transaction {index} was not validated"),
-                ));
+                let reason = format!("transaction {index} was not validated");
+                return Err(bad(number, reason));
             }
             _ => continue,
         }
-        let tx = OpenTx::open(envelope).ok_or_else(|| {
+        let tx = tx.ok_or_else(|| {
             let reason = format!("transaction {index} is called valid but cannot be decoded");
             bad(number, reason)
         })?;

@@ -13,7 +13,7 @@ pub enum BlockStoreError {
     /// The disk refused an operation. After a failed sync, or a failed write that could not be
     /// taken back, the store takes no more blocks, because what the disk kept is unknown: the
     /// process should stop and start again.
-    #[error("a block file operation failed")]
+    #[error("a block file operation failed: {}", advice(.0))]
     Disk(#[from] DiskError),
     /// A record in the middle of the chain does not match its checksum.
     #[error(
@@ -208,6 +208,20 @@ pub enum LedgerError {
         /// The collection.
         collection: String,
     },
+}
+
+/// What an operator can do about a failed disk operation.
+fn advice(error: &DiskError) -> &'static str {
+    match error.kind() {
+        _ if error.is_full() => "the disk is full, make room on it",
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+            "make the data folder writable for the user that runs this node"
+        }
+        std::io::ErrorKind::WouldBlock => {
+            "another process uses the data folder, stop it or choose another folder"
+        }
+        _ => "check the disk under the data folder",
+    }
 }
 
 impl BlockStoreError {

@@ -9,8 +9,8 @@
 //! | `i` | transaction id | where the transaction lies, its code |
 //! | `b` | block hash | block number |
 //! | `h` | namespace 00 key length, key, block, tx | where the transaction lies |
-//! | `j` | namespace 00 collection 00 key hash | plain private key |
-//! | `e` | expiry block, block, namespace 00 collection 00 key hash | plain private key or nothing |
+//! | `j` | namespace 00 collection 00 key hash | plain key |
+//! | `e` | expiry block, block, namespace 00 collection 00 key hash | plain key or nothing |
 //!
 //! The private store cannot, because no block holds private values:
 //!

@@ -63,7 +63,7 @@ impl Default for LedgerOptions {
             blocks: BlockStoreOptions::default(),
             state: StateStorage::Database,
             cache_bytes: 4 << 20,
-            memtable_bytes: 4 << 20,
+            memtable_bytes: 8 << 20,
             history: true,
         }
     }

@@ -16,32 +16,36 @@ pub fn tx_id_of(envelope: &Bytes) -> String {
 }
 
 fn parse_id(envelope: &Bytes) -> Option<String> {
-    let envelope = Envelope::decode(envelope.clone()).ok()?;
-    let header = Payload::decode(envelope.payload).ok()?.header?;
-    let channel = ChannelHeader::decode(header.channel_header).ok()?;
-    if !channel.tx_id.is_empty() {
-        return Some(channel.tx_id);
-    }
-    let signature = SignatureHeader::decode(header.signature_header).ok()?;
-    let id = sha256_parts([&signature.nonce[..], &signature.creator[..]]);
-    Some(hex::encode(id))
+    OpenTx::open(envelope)?.id()
 }
 
 /// An envelope opened down to its channel header.
 pub(crate) struct OpenTx {
     pub(crate) channel: ChannelHeader,
     pub(crate) data: Bytes,
+    signature_header: Bytes,
 }
 
 impl OpenTx {
     pub(crate) fn open(envelope: &Bytes) -> Option<Self> {
         let envelope = Envelope::decode(envelope.clone()).ok()?;
         let payload = Payload::decode(envelope.payload).ok()?;
-        let channel = ChannelHeader::decode(payload.header?.channel_header).ok()?;
+        let header = payload.header?;
         Some(Self {
-            channel,
+            channel: ChannelHeader::decode(header.channel_header).ok()?,
             data: payload.data,
+            signature_header: header.signature_header,
         })
+    }
+
+    /// The id in the header, or the computed one; see [`tx_id_of`].
+    pub(crate) fn id(&self) -> Option<String> {
+        if !self.channel.tx_id.is_empty() {
+            return Some(self.channel.tx_id.clone());
+        }
+        let signature = SignatureHeader::decode(self.signature_header.clone()).ok()?;
+        let id = sha256_parts([&signature.nonce[..], &signature.creator[..]]);
+        Some(hex::encode(id))
     }
 
     /// The chaincode action of an endorser transaction's first action.

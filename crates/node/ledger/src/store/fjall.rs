@@ -26,12 +26,14 @@ pub(crate) struct Fjall {
 /// fjall accepts no smaller journal budget.
 const JOURNAL_BYTES: u64 = 64 << 20;
 const OPEN_FILES: usize = 128;
+/// One may compact while the other writes out what was gathered in memory.
+const WORKERS: usize = 2;
 
 impl Fjall {
     pub(crate) fn open(dir: &Path, limits: Limits) -> Result<Self, StoreError> {
         let db = Database::builder(dir)
             .cache_size(limits.cache_bytes)
-            .worker_threads(1)
+            .worker_threads(WORKERS)
             .max_cached_files(Some(OPEN_FILES))
             .max_journaling_size(JOURNAL_BYTES)
             .open()

@@ -16,7 +16,7 @@ use bytes::Bytes;
 #[non_exhaustive]
 pub enum StoreError {
     /// The database on disk failed.
-    #[error("cannot {action} the state database")]
+    #[error("cannot {action} the state database: {}", advice(&**source))]
     Database {
         /// What was tried.
         action: &'static str,
@@ -25,7 +25,7 @@ pub enum StoreError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Another process has the database open.
-    #[error("the state database is open in another process")]
+    #[error("the state database is open in another process, stop that one first")]
     Locked,
 }
 
@@ -37,17 +37,30 @@ impl StoreError {
 
     /// Whether the disk is full.
     pub fn is_full(&self) -> bool {
-        let Self::Database { source, .. } = self else {
-            return false;
-        };
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&**source);
-        while let Some(error) = cause {
-            if let Some(io) = error.downcast_ref::<std::io::Error>() {
-                return io.kind() == std::io::ErrorKind::StorageFull;
-            }
-            cause = error.source();
+        match self {
+            Self::Database { source, .. } => disk_is_full(&**source),
+            Self::Locked => false,
         }
-        false
+    }
+}
+
+fn disk_is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return io.kind() == std::io::ErrorKind::StorageFull;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn advice(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    if disk_is_full(error) {
+        "the disk is full, make room on it and start the node again"
+    } else {
+        "check the disk under the data folder; the state folder can be removed, it is rebuilt from \
+         the blocks"
     }
 }
 

@@ -1,5 +1,7 @@
 //! The ledger from outside: simulate, commit, read, break.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 #[path = "../support/mod.rs"]
 mod support;
 

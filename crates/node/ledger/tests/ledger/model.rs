@@ -35,11 +35,14 @@ fn name(key: u8) -> String {
 /// Value and version of every key.
 type State = BTreeMap<String, (String, (u64, usize))>;
 
-/// What a transaction saw, besides its writes.
+/// Start, end, after how many results it stopped, and the results.
+type Scan = (String, String, Option<usize>, Vec<(String, (u64, usize))>);
+
+/// What a transaction saw, and its writes.
 #[derive(Default)]
 struct Seen {
     gets: Vec<(String, Option<(u64, usize)>)>,
-    scans: Vec<(String, String, Option<usize>, Vec<(String, (u64, usize))>)>,
+    scans: Vec<Scan>,
     writes: BTreeMap<String, Option<String>>,
 }
 

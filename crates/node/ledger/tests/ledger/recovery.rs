@@ -269,8 +269,11 @@ fn blocks_come_in_order() {
     put(&ledger, &[("k", "2")]);
 }
 
+/// Number, transaction ids and namespaces of a block.
+type Summary = (u64, Vec<String>, Vec<String>);
+
 #[derive(Default)]
-struct Heard(Mutex<Vec<(u64, Vec<String>, Vec<String>)>>);
+struct Heard(Mutex<Vec<Summary>>);
 
 impl CommitListener for Heard {
     fn committed(&self, block: &Arc<CommittedBlock>) {

@@ -307,3 +307,31 @@ fn history_is_newest_first_and_leaves_out_invalid_transactions() {
     assert_eq!(s.history(NS, "k").unwrap().count(), 4);
     assert_eq!(s.history(NS, "").unwrap().count(), 0);
 }
+
+/// Readers in other threads see whole blocks or nothing of them, whatever is being committed.
+#[test]
+fn readers_see_whole_blocks() {
+    let ledger = in_memory();
+    put(&ledger, &[("a", "0"), ("b", "0")]);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut last = 0;
+                while last < 60 {
+                    let mut s = ledger.simulator("tx").unwrap();
+                    let a = s.get_state(NS, "a").unwrap();
+                    std::thread::yield_now();
+                    assert_eq!(a, s.get_state(NS, "b").unwrap());
+                    let text = String::from_utf8(a.unwrap().to_vec()).unwrap();
+                    let now = text.parse().unwrap();
+                    assert!(now >= last);
+                    last = now;
+                }
+            });
+        }
+        for n in 1..=60 {
+            let text = n.to_string();
+            put(&ledger, &[("a", &text), ("b", &text)]);
+        }
+    });
+}
