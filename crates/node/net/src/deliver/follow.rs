@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::{Stream, StreamExt};
 use selvage_env::{Clock, Rng};
 use selvage_proto::common::{Block, Envelope, Status};
 use selvage_proto::orderer::SeekInfo;
 use selvage_proto::orderer::deliver_response::Type as FromOrderer;
 use selvage_proto::peer::deliver_response::Type as FromPeer;
 use thiserror::Error;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
@@ -209,11 +211,7 @@ impl Follower {
             self.clock.as_ref(),
             self.rng.as_ref(),
         );
-        // The request side stays open: servers of either kind may take its end for a hang-up.
-        let request = futures::StreamExt::chain(
-            futures::stream::iter([envelope]),
-            futures::stream::pending::<Envelope>(),
-        );
+        let (request, open) = open_request(envelope);
         let answer = match self.kind {
             Kind::Orderer => AtomicBroadcastClient::new(channel)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -228,13 +226,38 @@ impl Follower {
         };
         let endpoint = endpoint.address.clone();
         match answer {
-            Ok(answers) => Ok(Blocks { answers, endpoint }),
+            Ok(answers) => Ok(Blocks {
+                answers,
+                endpoint,
+                _open: open,
+            }),
             Err(status) => Err(FollowError::Transport {
                 endpoint,
                 status: Box::new(status),
             }),
         }
     }
+}
+
+/// Keeps the request side of a bidirectional call open; dropping it ends that side.
+#[derive(Debug)]
+pub struct RequestOpen {
+    _sender: oneshot::Sender<()>,
+}
+
+/// The request side of a call that sends one envelope and then only listens.
+///
+/// Servers may take the end of the requests for a hang-up, so the stream stays open; but a stream
+/// that never ends would keep the call alive on the connection after the answers were dropped. It
+/// therefore ends with the guard, which belongs beside the answers.
+pub fn open_request(envelope: Envelope) -> (impl Stream<Item = Envelope> + Send, RequestOpen) {
+    let (sender, ended) = oneshot::channel::<()>();
+    let rest = futures::stream::once(async move {
+        let _ = ended.await;
+    })
+    .filter_map(|()| std::future::ready(None));
+    let stream = futures::stream::iter([envelope]).chain(rest);
+    (stream, RequestOpen { _sender: sender })
 }
 
 enum Answers {
@@ -245,6 +268,7 @@ enum Answers {
 struct Blocks {
     answers: Answers,
     endpoint: String,
+    _open: RequestOpen,
 }
 
 impl Blocks {

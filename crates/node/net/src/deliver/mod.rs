@@ -11,6 +11,6 @@ mod follow;
 mod seek;
 mod serve;
 
-pub use follow::{FollowError, Follower, Kind, Rejected, Signer};
+pub use follow::{FollowError, Follower, Kind, Rejected, RequestOpen, Signer, open_request};
 pub use seek::{between, from_on, newest, oldest, only, seek_envelope, specified};
 pub use serve::{Deliverer, Respond, SeekRequest, Source, SourceError, Sources};

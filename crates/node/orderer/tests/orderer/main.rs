@@ -1,5 +1,7 @@
 //! An orderer over real sockets, with certificates as `cryptogen` makes them.
 
+#![allow(clippy::unwrap_used)]
+
 mod broadcast;
 mod deliver;
 mod faults;

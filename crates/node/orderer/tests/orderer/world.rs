@@ -12,7 +12,7 @@ use selvage_crypto::PrivateKey;
 use selvage_crypto::issue::{Authority, LeafProfile, NodeRole, Subject, Validity};
 use selvage_env::{Clock, Env, System, random_array};
 use selvage_identity::SigningIdentity;
-use selvage_net::deliver::{Signer, seek_envelope};
+use selvage_net::deliver::{Signer, open_request, seek_envelope};
 use selvage_net::logging::Levels;
 use selvage_net::services::atomic_broadcast_client::AtomicBroadcastClient;
 use selvage_net::tls::{ClientTls, TlsIdentity};
@@ -360,7 +360,7 @@ impl Client {
 
     /// The blocks an envelope gets, and the closing status.
     pub(crate) async fn deliver(&self, envelope: Envelope) -> (Vec<Block>, Status) {
-        let request = futures::stream::iter([envelope]).chain(futures::stream::pending());
+        let (request, _open) = open_request(envelope);
         let mut answers = self.stub().deliver(request).await.unwrap().into_inner();
         let mut blocks = Vec::new();
         loop {
