@@ -201,8 +201,8 @@ impl ChannelConfig {
     }
 
     /// Judges a new configuration against this one, as a peer does when a configuration block
-    /// commits, and returns it ready for use: the update inside has to be allowed and has to lead to
-    /// exactly this configuration.
+    /// commits, and returns it ready for use: the update inside has to be allowed and has to lead
+    /// to exactly this configuration.
     pub fn apply(&self, next: &ConfigEnvelope) -> Result<Self, UpdateError> {
         update::validate(self, next)?;
         let config = next.config.clone();

@@ -1,8 +1,8 @@
 //! Building a channel's first block from a profile, as `configtxgen -outputBlock` does.
 //!
 //! A profile has the shape of an entry under `Profiles` in Fabric's `configtx.yaml`
-//! ([`ConfigTx::from_yaml`] reads such a file). The tree it leads to, with its modification policies
-//! and versions, is the one Fabric's tool makes.
+//! ([`ConfigTx::from_yaml`] reads such a file). The tree it leads to, with its modification
+//! policies and versions, is the one Fabric's tool makes.
 
 use std::collections::BTreeMap;
 

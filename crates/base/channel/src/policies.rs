@@ -121,8 +121,8 @@ impl PolicyTree {
         }
     }
 
-    /// A policy by name. A name that starts with a slash is a full path and has to lie in this group;
-    /// others are relative to it and may lead through groups (`Orderer/Writers`).
+    /// A policy by name. A name that starts with a slash is a full path and has to lie in this
+    /// group; others are relative to it and may lead through groups (`Orderer/Writers`).
     pub fn get(&self, name: &str) -> Option<Arc<dyn Policy>> {
         self.lookup(name).map(|p| p as Arc<dyn Policy>)
     }
@@ -149,8 +149,9 @@ impl PolicyTree {
         self.children.get(group)?.lookup(rest)
     }
 
-    /// The identities behind the valid signatures, each once, in the order given. Every policy of the
-    /// tree may be asked about the result, so that a signature is verified once and not per policy.
+    /// The identities behind the valid signatures, each once, in the order given. Every policy of
+    /// the tree may be asked about the result, so that a signature is verified once and not per
+    /// policy.
     pub fn valid_identities(&self, signed: &[SignedData]) -> Vec<Arc<Identity>> {
         valid_identities(&self.msps, signed)
     }

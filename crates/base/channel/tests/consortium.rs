@@ -177,6 +177,10 @@ fn configurations_that_make_no_sense_are_refused() {
         |g| drop(below(g, ORDERER).values.remove("Capabilities")),
         "cannot enable channel capabilities without orderer support first",
     );
+}
+
+#[test]
+fn batches_need_sensible_limits() {
     let sizes = [
         (
             "no messages",
@@ -223,6 +227,10 @@ fn configurations_that_make_no_sense_are_refused() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn groups_and_policies_need_sense() {
     check_config(
         "an organisation without a membership service",
         |g| drop(below(below(g, APPLICATION), "Org1MSP").values.remove("MSP")),
@@ -277,6 +285,10 @@ fn configurations_that_make_no_sense_are_refused() {
         },
         "contains illegal characters",
     );
+}
+
+#[test]
+fn capabilities_allow_and_forbid() {
     check_config(
         "global endpoints with V3_0",
         |g| {
@@ -315,6 +327,10 @@ fn configurations_that_make_no_sense_are_refused() {
         },
         "ACLs may not be specified without the required capability",
     );
+}
+
+#[test]
+fn channels_need_a_tree_and_a_name() {
     let nothing = ChannelConfig::new(CHANNEL, Config::default()).expect_err("nothing");
     assert!(matches!(nothing, ConfigError::Missing(_)), "{nothing}");
     let consortium = Consortium::new();

@@ -68,7 +68,8 @@ pub enum Input {
     /// A configuration message (type CONFIG, made from an update by the filters) wants to be
     /// ordered.
     Configure(Submission),
-    /// The batch timer fired. `generation` is the one it was started with; an engine ignores others.
+    /// The batch timer fired. `generation` is the one it was started with; an engine ignores
+    /// others.
     Timer {
         /// Names the start that this firing belongs to.
         generation: u64,
@@ -139,9 +140,9 @@ pub enum Effect {
     Accept(Vec<Ticket>),
     /// This message is not ordered: tell its client.
     Refuse(Ticket, Rejection),
-    /// The configuration advanced since this message passed the filters. Filter it again and send it
-    /// in again, or refuse it with the filter's error. `is_config` tells a CONFIG message, which has
-    /// to be rebuilt from the update inside it.
+    /// The configuration advanced since this message passed the filters. Filter it again and send
+    /// it in again, or refuse it with the filter's error. `is_config` tells a CONFIG message, which
+    /// has to be rebuilt from the update inside it.
     Revalidate {
         /// The message.
         submission: Submission,

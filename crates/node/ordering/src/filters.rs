@@ -1,7 +1,8 @@
 //! The filters every message passes before it is ordered.
 //!
 //! Pure functions of message, configuration and time. Order, texts and status codes are those of
-//! Fabric's `orderer/common/msgprocessor` and `broadcast`, because gateways and tools match on them.
+//! Fabric's `orderer/common/msgprocessor` and `broadcast`, because gateways and tools match on
+//! them.
 
 use bytes::Bytes;
 use selvage_channel::names::{CHANNEL_WRITERS, ORDERER_WRITERS};
@@ -247,8 +248,8 @@ impl Filters {
         })
     }
 
-    /// Makes a configuration message anew from the update inside it, after the configuration that it
-    /// was judged by has been replaced.
+    /// Makes a configuration message anew from the update inside it, after the configuration that
+    /// it was judged by has been replaced.
     pub fn reprocess_config(
         &self,
         config: &ChannelConfig,

@@ -1,10 +1,10 @@
-//! Ordering: which messages are let in, how they are gathered into blocks, and the seam behind which
-//! consensus happens.
+//! Ordering: which messages are let in, how they are gathered into blocks, and the seam behind
+//! which consensus happens.
 //!
-//! A message passes the [`filters`], then an [`Engine`] orders it; the engine gathers messages with a
-//! [`BlockCutter`] and hands finished [`Decision`]s to its driver, who completes, signs and stores
-//! the block ([`block`]) and reports back. Everything here is a pure state machine: time, randomness,
-//! disk and network belong to the driver (the orderer node).
+//! A message passes the [`filters`], then an [`Engine`] orders it; the engine gathers messages with
+//! a [`BlockCutter`] and hands finished [`Decision`]s to its driver, who completes, signs and
+//! stores the block ([`block`]) and reports back. Everything here is a pure state machine: time,
+//! randomness, disk and network belong to the driver (the orderer node).
 //!
 //! | here | Fabric |
 //! |---|---|

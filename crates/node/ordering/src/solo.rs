@@ -2,8 +2,8 @@
 //!
 //! **Eager cutting.** Fabric keeps a lone transaction waiting for the whole batch timeout. Here,
 //! when no block is on its way to the disk, a message is cut at once; what arrives while one is
-//! being written shares the next. Under load blocks therefore grow by themselves, and the timeout is
-//! only the upper bound that the channel's configuration promises.
+//! being written shares the next. Under load blocks therefore grow by themselves, and the timeout
+//! is only the upper bound that the channel's configuration promises.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,8 +20,8 @@ use crate::engine::{Decision, Effect, Engine, Input, Parameters, Rejection, Subm
 pub enum Cutting {
     /// As Fabric: when the batch timeout ends.
     Timeout,
-    /// As soon as no block is being written. When messages gathered behind the last block, that is a
-    /// sign of load, and the batch stays open for another `linger` so that fewer, larger blocks
+    /// As soon as no block is being written. When messages gathered behind the last block, that is
+    /// a sign of load, and the batch stays open for another `linger` so that fewer, larger blocks
     /// reach the peers; zero never waits.
     Eager {
         /// How long a batch stays open under load.
@@ -117,7 +117,8 @@ impl Solo {
         self.take(submission, is_config, out);
     }
 
-    /// Orders an admitted message, or holds it while a configuration block decides under which rules.
+    /// Orders an admitted message, or holds it while a configuration block decides under which
+    /// rules.
     fn take(&mut self, submission: Submission, is_config: bool, out: &mut Vec<Effect>) {
         if self.config_in_flight.is_some() {
             self.held.push_back((submission, is_config));

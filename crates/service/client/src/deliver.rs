@@ -84,7 +84,8 @@ impl Peer {
         }))
     }
 
-    /// Every block from one on without its contents: transaction ids, validation codes, event names.
+    /// Every block from one on without its contents: transaction ids, validation codes, event
+    /// names.
     pub async fn filtered_blocks(
         &self,
         user: &User,
@@ -163,8 +164,8 @@ pub struct CommitWatch {
 }
 
 impl CommitWatch {
-    /// Waits until the peer has committed a transaction. Blocks before it are passed over, so ask for
-    /// several transactions in the order they were sent, or with [`Self::commits`].
+    /// Waits until the peer has committed a transaction. Blocks before it are passed over, so ask
+    /// for several transactions in the order they were sent, or with [`Self::commits`].
     pub async fn commit(&mut self, tx_id: &str) -> Result<CommitStatus, ClientError> {
         loop {
             let block = self.next_block().await?;

@@ -179,7 +179,8 @@ impl ClientError {
         }
     }
 
-    /// The error with everything known about it in one line: its causes, and what single nodes said.
+    /// The error with everything known about it in one line: its causes, and what single nodes
+    /// said.
     pub fn text(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);

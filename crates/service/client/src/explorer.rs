@@ -33,8 +33,8 @@ pub struct BlockView {
     pub previous_hash: String,
     /// The hash over its transactions, in hexadecimal.
     pub data_hash: String,
-    /// The hash over the state's changes up to this block, in hexadecimal; empty where the block comes
-    /// from an orderer.
+    /// The hash over the state's changes up to this block, in hexadecimal; empty where the block
+    /// comes from an orderer.
     pub commit_hash: String,
     /// Its size in bytes.
     pub size: usize,

@@ -109,8 +109,8 @@ pub struct Event {
 }
 
 impl Gateway {
-    /// A gateway with the timeouts of Fabric's client libraries: 15 s to endorse, 5 s to submit, 60 s
-    /// to commit.
+    /// A gateway with the timeouts of Fabric's client libraries: 15 s to endorse, 5 s to submit, 60
+    /// s to commit.
     pub fn new(peer: Peer, user: User, channel_id: &str) -> Self {
         Self {
             peer,

@@ -1,5 +1,5 @@
-//! The client of a Fabric network that Selvage uses itself: its manager, its block browser, its load
-//! generator. It speaks only Fabric's protocols, to our nodes and to Fabric's alike.
+//! The client of a Fabric network that Selvage uses itself: its manager, its block browser, its
+//! load generator. It speaks only Fabric's protocols, to our nodes and to Fabric's alike.
 //!
 //! A [`User`] signs; [`Peer`] and [`Orderer`] are connections. On top of them:
 //!

@@ -98,8 +98,8 @@ impl Definition {
 }
 
 impl Network {
-    /// Approves a definition for the user's organisation. The network's endorsers have to be peers of
-    /// that organisation; `package_id` is the installed package that runs it there, if any.
+    /// Approves a definition for the user's organisation. The network's endorsers have to be peers
+    /// of that organisation; `package_id` is the installed package that runs it there, if any.
     pub async fn approve(
         &self,
         user: &User,

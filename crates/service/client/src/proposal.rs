@@ -133,8 +133,8 @@ impl Proposal {
 
     /// Makes the transaction from the peers' answers, each given with the peer's address.
     ///
-    /// All answers have to be successful and to agree byte for byte; an endorser that answered twice
-    /// counts once. Transient data is left out.
+    /// All answers have to be successful and to agree byte for byte; an endorser that answered
+    /// twice counts once. Transient data is left out.
     pub fn assemble(
         &self,
         user: &User,
@@ -314,7 +314,8 @@ mod tests {
                 continue;
             };
             let theirs_payload = theirs.payload.clone();
-            // Many steps were damaged on purpose after assembling; those that were not have to match.
+            // Many steps were damaged on purpose after assembling; those that were not have to
+            // match.
             let Ok(ours) = recorded(signed).assemble(&user, &answers) else {
                 continue;
             };

@@ -44,8 +44,8 @@ impl Network {
         committed(proposal.tx_id, result.payload, status)
     }
 
-    /// Sends a message to the first orderer that takes it. An orderer that refused it for what it is
-    /// ends the search; one that is away or busy does not.
+    /// Sends a message to the first orderer that takes it. An orderer that refused it for what it
+    /// is ends the search; one that is away or busy does not.
     pub async fn order(
         &self,
         envelope: selvage_proto::common::Envelope,

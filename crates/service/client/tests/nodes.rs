@@ -153,7 +153,8 @@ async fn broadcasts_share_a_stream_and_survive_a_refusal() {
     stop.cancel();
 }
 
-/// Endorses everything: functions starting with `!` are refused, `?` gives every peer its own result.
+/// Endorses everything: functions starting with `!` are refused, `?` gives every peer its own
+/// result.
 struct FakePeer(&'static str);
 
 fn function(signed: &SignedProposal) -> String {

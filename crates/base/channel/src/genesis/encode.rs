@@ -111,9 +111,9 @@ fn add_capabilities(group: &mut ConfigGroup, names: &BTreeMap<String, bool>) {
     add_bytes(group, CAPABILITIES, value, ADMINS);
 }
 
-/// Encodes a `Capabilities` message as Go does: a map entry always carries its value, here the empty
-/// message. The encoder used elsewhere leaves empty ones out, which means the same and is other
-/// bytes, so that a tool of Fabric would see a change where there is none.
+/// Encodes a `Capabilities` message as Go does: a map entry always carries its value, here the
+/// empty message. The encoder used elsewhere leaves empty ones out, which means the same and is
+/// other bytes, so that a tool of Fabric would see a change where there is none.
 fn encode_capabilities<'a>(names: impl Iterator<Item = &'a str>) -> Vec<u8> {
     use prost::encoding::{WireType, bytes, encode_key, encode_varint, string};
     let mut out = Vec::new();

@@ -14,8 +14,8 @@ use super::transaction::IdentityView;
 pub struct ConfigView {
     /// The number of configurations before this one.
     pub sequence: u64,
-    /// What it changed, as Fabric names elements (`[Value]  /Channel/Orderer/BatchSize`). Empty for the
-    /// first configuration.
+    /// What it changed, as Fabric names elements (`[Value]  /Channel/Orderer/BatchSize`). Empty for
+    /// the first configuration.
     pub changes: Vec<String>,
     /// Whose signatures allowed it.
     pub signed_by: Vec<IdentityView>,
@@ -27,7 +27,8 @@ pub struct ConfigView {
     pub application_orgs: Vec<String>,
 }
 
-/// Decodes the data of a configuration transaction as far as it goes; the text says what stopped it.
+/// Decodes the data of a configuration transaction as far as it goes; the text says what stopped
+/// it.
 pub(super) fn view(channel_id: &str, data: &Bytes) -> (ConfigView, Option<String>) {
     let mut view = ConfigView::default();
     let problem = fill(&mut view, channel_id, data).err();
