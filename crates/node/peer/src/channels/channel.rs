@@ -10,7 +10,9 @@ use selvage_proto::common::Block;
 use tokio::sync::{broadcast, watch};
 
 use super::notifier::{CommitStatus, CommittedBlock, Notifier, TooManyWaiting};
-use crate::lifecycle::{self, ChaincodeDefinition, ConfigHandle, LIFECYCLE_NAMESPACE, LifecycleError};
+use crate::lifecycle::{
+    self, ChaincodeDefinition, ConfigHandle, LIFECYCLE_NAMESPACE, LifecycleError,
+};
 
 /// Blocks kept in memory for deliver streams.
 const RECENT_BLOCKS: usize = 4;
@@ -129,14 +131,21 @@ impl PeerChannel {
             }
             known.generation
         };
-        let query = self.ledger.query().map_err(|source| LifecycleError::State {
-            key: name.to_owned(),
-            source: source.into(),
-        })?;
+        let query = self
+            .ledger
+            .query()
+            .map_err(|source| LifecycleError::State {
+                key: name.to_owned(),
+                source: source.into(),
+            })?;
         let read = lifecycle::read_definition(name, |key| {
-            query.get_state(LIFECYCLE_NAMESPACE, key).map_err(Into::into)
+            query
+                .get_state(LIFECYCLE_NAMESPACE, key)
+                .map_err(Into::into)
         })?;
-        let Some(definition) = read.map(Arc::new) else { return Ok(None) };
+        let Some(definition) = read.map(Arc::new) else {
+            return Ok(None);
+        };
         let mut known = self.definitions.write();
         // A commit in between may have changed what was read.
         if known.generation == generation {
@@ -147,7 +156,11 @@ impl PeerChannel {
 
     /// A block that was committed lately, without reading the disk.
     pub fn recent_block(&self, number: u64) -> Option<Arc<Block>> {
-        self.recent.lock().iter().find(|block| block.number() == number).cloned()
+        self.recent
+            .lock()
+            .iter()
+            .find(|block| block.number() == number)
+            .cloned()
     }
 
     /// Waits until a transaction is committed, valid or not. Returns at once when it already is.
@@ -155,19 +168,27 @@ impl PeerChannel {
         let wait = self
             .notifier
             .wait_for(tx_id)
-            .map_err(|source| ChannelError::Busy { channel: self.id.clone(), source })?;
+            .map_err(|source| ChannelError::Busy {
+                channel: self.id.clone(),
+                source,
+            })?;
         if let Some(status) = self.committed_status(tx_id)? {
             return Ok(status);
         }
-        wait.status().await.ok_or_else(|| ChannelError::Closed(self.id.clone()))
+        wait.status()
+            .await
+            .ok_or_else(|| ChannelError::Closed(self.id.clone()))
     }
 
     /// How a transaction ended, if it is on the ledger.
     pub fn committed_status(&self, tx_id: &str) -> Result<Option<CommitStatus>, ChannelError> {
-        let found = self
-            .ledger
-            .tx_validation_code(tx_id)
-            .map_err(|source| ChannelError::Ledger { channel: self.id.clone(), source })?;
+        let found =
+            self.ledger
+                .tx_validation_code(tx_id)
+                .map_err(|source| ChannelError::Ledger {
+                    channel: self.id.clone(),
+                    source,
+                })?;
         Ok(found.map(|(code, block_number)| CommitStatus { block_number, code }))
     }
 
@@ -209,6 +230,8 @@ impl PeerChannel {
 
 impl std::fmt::Debug for PeerChannel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PeerChannel").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("PeerChannel")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }

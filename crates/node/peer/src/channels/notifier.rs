@@ -94,9 +94,18 @@ impl Notifier {
         waiting.next += 1;
         waiting.count += 1;
         let (sender, receiver) = oneshot::channel();
-        waiting.by_tx.entry(tx_id.to_owned()).or_default().push((id, sender));
+        waiting
+            .by_tx
+            .entry(tx_id.to_owned())
+            .or_default()
+            .push((id, sender));
         let registry = self.waiting.clone();
-        Ok(TxWait { id, tx_id: tx_id.to_owned(), receiver, registry })
+        Ok(TxWait {
+            id,
+            tx_id: tx_id.to_owned(),
+            receiver,
+            registry,
+        })
     }
 
     /// Announces a commit, after the ledger has it on disk and its readers see it.
@@ -104,9 +113,14 @@ impl Notifier {
         {
             let mut waiting = self.waiting.lock();
             for tx in &block.transactions {
-                let Some(senders) = waiting.by_tx.remove(&tx.tx_id) else { continue };
+                let Some(senders) = waiting.by_tx.remove(&tx.tx_id) else {
+                    continue;
+                };
                 waiting.count -= senders.len();
-                let status = CommitStatus { block_number: block.number, code: tx.code };
+                let status = CommitStatus {
+                    block_number: block.number,
+                    code: tx.code,
+                };
                 for (_, sender) in senders {
                     // The client may have gone away.
                     let _ = sender.send(status);
@@ -137,7 +151,9 @@ impl TxWait {
 impl Drop for TxWait {
     fn drop(&mut self) {
         let mut waiting = self.registry.lock();
-        let Some(senders) = waiting.by_tx.get_mut(&self.tx_id) else { return };
+        let Some(senders) = waiting.by_tx.get_mut(&self.tx_id) else {
+            return;
+        };
         let before = senders.len();
         senders.retain(|(id, _)| *id != self.id);
         let gone = before - senders.len();
@@ -155,19 +171,33 @@ mod tests {
     fn block(number: u64, ids: &[&str]) -> CommittedBlock {
         let transactions = ids
             .iter()
-            .map(|id| CommittedTx { tx_id: (*id).into(), code: TxValidationCode::Valid })
+            .map(|id| CommittedTx {
+                tx_id: (*id).into(),
+                code: TxValidationCode::Valid,
+            })
             .collect();
-        CommittedBlock { number, transactions, redefined: vec![], reconfigured: false }
+        CommittedBlock {
+            number,
+            transactions,
+            redefined: vec![],
+            reconfigured: false,
+        }
     }
 
     #[tokio::test]
     async fn every_waiter_of_a_transaction_is_told() {
         let notifier = Notifier::new(5);
-        let (one, two) = (notifier.wait_for("a").unwrap(), notifier.wait_for("a").unwrap());
+        let (one, two) = (
+            notifier.wait_for("a").unwrap(),
+            notifier.wait_for("a").unwrap(),
+        );
         let other = notifier.wait_for("b").unwrap();
         let mut blocks = notifier.blocks();
         notifier.announce(block(5, &["x", "a"]));
-        let expected = CommitStatus { block_number: 5, code: TxValidationCode::Valid };
+        let expected = CommitStatus {
+            block_number: 5,
+            code: TxValidationCode::Valid,
+        };
         assert_eq!(one.status().await, Some(expected));
         assert_eq!(two.status().await, Some(expected));
         assert_eq!(*notifier.height().borrow(), 6);

@@ -21,7 +21,9 @@ type Opened = Box<dyn Fn(&Arc<PeerChannel>) + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     /// The peer is a member already.
-    #[error("cannot create ledger from genesis block: ledger [{0}] already exists with state [ACTIVE]")]
+    #[error(
+        "cannot create ledger from genesis block: ledger [{0}] already exists with state [ACTIVE]"
+    )]
     Exists(String),
     /// The block is no genesis block of a channel this peer can take part in.
     #[error("channel {channel}: not a usable genesis block")]
@@ -107,11 +109,16 @@ impl Channels {
     /// Opens every channel that was joined before. A join that was interrupted before its genesis
     /// block was stored leaves an empty ledger, which goes away.
     pub fn open_all(&self) -> Result<(), JoinError> {
-        let folder = |source| JoinError::Folder { path: self.root.clone(), source };
+        let folder = |source| JoinError::Folder {
+            path: self.root.clone(),
+            source,
+        };
         std::fs::create_dir_all(&self.root).map_err(folder)?;
         for entry in std::fs::read_dir(&self.root).map_err(folder)? {
             let entry = entry.map_err(folder)?;
-            let Ok(id) = entry.file_name().into_string() else { continue };
+            let Ok(id) = entry.file_name().into_string() else {
+                continue;
+            };
             if !entry.file_type().map_err(folder)?.is_dir() {
                 continue;
             }
@@ -156,8 +163,14 @@ impl Channels {
     }
 
     fn admit(&self, channel: Arc<PeerChannel>) {
-        self.channels.write().insert(channel.id().to_owned(), channel.clone());
-        tracing::info!(channel = channel.id(), height = channel.height(), "channel open");
+        self.channels
+            .write()
+            .insert(channel.id().to_owned(), channel.clone());
+        tracing::info!(
+            channel = channel.id(),
+            height = channel.height(),
+            "channel open"
+        );
         if let Some(opened) = self.opened.get() {
             opened(&channel);
         }
@@ -169,24 +182,35 @@ impl Channels {
         if height == 0 {
             return Ok(None);
         }
-        let damaged = |detail: String| JoinError::Damaged { channel: id.to_owned(), detail };
-        let newest = ledger.block_by_number(height - 1).map_err(self.ledger_error(id))?;
+        let damaged = |detail: String| JoinError::Damaged {
+            channel: id.to_owned(),
+            detail,
+        };
+        let newest = ledger
+            .block_by_number(height - 1)
+            .map_err(self.ledger_error(id))?;
         let index = newest
             .last_config_index()
             .map_err(|e| damaged(format!("block {} has unreadable metadata: {e}", height - 1)))?;
-        let block = ledger.block_by_number(index).map_err(self.ledger_error(id))?;
+        let block = ledger
+            .block_by_number(index)
+            .map_err(self.ledger_error(id))?;
         let config = ChannelConfig::from_block(&block).map_err(|source| JoinError::Config {
             channel: id.to_owned(),
             source,
         })?;
         if config.channel_id() != id {
             let found = config.channel_id();
-            return Err(damaged(format!("the ledger's folder holds the channel {found}")));
+            return Err(damaged(format!(
+                "the ledger's folder holds the channel {found}"
+            )));
         }
-        config.check_supported_by_peer().map_err(|source| JoinError::Config {
-            channel: id.to_owned(),
-            source,
-        })?;
+        config
+            .check_supported_by_peer()
+            .map_err(|source| JoinError::Config {
+                channel: id.to_owned(),
+                source,
+            })?;
         let channel = PeerChannel::new(ledger, Arc::new(config), handle);
         Ok(Some(Arc::new(channel)))
     }
@@ -203,6 +227,10 @@ impl Channels {
 
     fn ledger_error(&self, id: &str) -> impl Fn(selvage_ledger::LedgerError) -> JoinError {
         let (channel, path) = (id.to_owned(), self.root.join(id));
-        move |source| JoinError::Ledger { channel: channel.clone(), path: path.clone(), source }
+        move |source| JoinError::Ledger {
+            channel: channel.clone(),
+            path: path.clone(),
+            source,
+        }
     }
 }

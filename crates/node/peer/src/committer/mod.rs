@@ -14,10 +14,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use selvage_channel::block::{BlockError, block_verify};
+use selvage_net::CancellationToken;
 use selvage_proto::common::Block;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use selvage_net::CancellationToken;
 
 use crate::channels::PeerChannel;
 use crate::validator::{Scope, ValidateError, Validator};
@@ -93,7 +93,9 @@ pub struct CommitterOptions {
 
 impl Default for CommitterOptions {
     fn default() -> Self {
-        Self { transient_retention: private::DEFAULT_RETENTION }
+        Self {
+            transient_retention: private::DEFAULT_RETENTION,
+        }
     }
 }
 
@@ -127,7 +129,10 @@ impl Committer {
         let info = channel.ledger().info();
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (stopped_tx, stopped) = watch::channel(None);
-        let tip = Tip { next: info.height, hash: info.current_block_hash };
+        let tip = Tip {
+            next: info.height,
+            hash: info.current_block_hash,
+        };
         let scope = Arc::new(Scope::new(channel.config()));
         let stop = shutdown.child_token();
         let task = tokio::spawn(pipeline::run(
@@ -204,7 +209,11 @@ impl Committer {
             Ok(Ok(done)) => done,
             Ok(Err(source)) => {
                 let channel = self.channel.id().to_owned();
-                return Err(OfferError::Verify { channel, number, source });
+                return Err(OfferError::Verify {
+                    channel,
+                    number,
+                    source,
+                });
             }
             Err(_) => return Err(OfferError::Stopped(self.channel.id().to_owned())),
         };

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use selvage_ledger::QueryExecutor;
+use selvage_net::CancellationToken;
 use selvage_proto::common::Block;
 use selvage_proto::peer::MetaDataKeys;
 use tokio::sync::{mpsc, watch};
-use selvage_net::CancellationToken;
 
 use super::{CommitError, private};
 use crate::channels::{CommittedBlock, CommittedTx, PeerChannel};
@@ -66,7 +66,10 @@ fn commit(
     let started = Instant::now();
     let number = job.block.number();
     let ledger_error = |source| CommitError::Ledger { number, source };
-    let Job { block, mut prepared } = job;
+    let Job {
+        block,
+        mut prepared,
+    } = job;
     if !Arc::ptr_eq(prepared.scope().config(), &channel.config()) {
         let scope = Arc::new(Scope::new(channel.config()));
         prepared = validator.prepare(&block, &scope);
@@ -80,14 +83,19 @@ fn commit(
     let validated = started.elapsed();
     let ledger = channel.ledger();
     let waiting = private::waiting(ledger, &prepared, &judged.codes).map_err(ledger_error)?;
-    let stored = ledger.commit(block, &judged.codes, &waiting.sets).map_err(ledger_error)?;
+    let stored = ledger
+        .commit(block, &judged.codes, &waiting.sets)
+        .map_err(ledger_error)?;
     private::forget(ledger, &waiting.tx_ids, number, retention).map_err(ledger_error)?;
     let (lifecycle_written, redefined) = prepared.lifecycle_changes(&stored.codes);
     let transactions: Vec<CommittedTx> = stored
         .tx_ids
         .iter()
         .zip(&stored.codes)
-        .map(|(tx_id, code)| CommittedTx { tx_id: tx_id.clone(), code: *code })
+        .map(|(tx_id, code)| CommittedTx {
+            tx_id: tx_id.clone(),
+            code: *code,
+        })
         .collect();
     tracing::info!(
         channel = channel.id(),
@@ -97,9 +105,18 @@ fn commit(
         commit_us = (started.elapsed() - validated).as_micros() as u64,
         "Committed block [{number}]"
     );
-    let announced =
-        CommittedBlock { number, transactions, redefined, reconfigured: judged.config.is_some() };
-    channel.committed(stored.block.clone(), announced, judged.config, lifecycle_written);
+    let announced = CommittedBlock {
+        number,
+        transactions,
+        redefined,
+        reconfigured: judged.config.is_some(),
+    };
+    channel.committed(
+        stored.block.clone(),
+        announced,
+        judged.config,
+        lifecycle_written,
+    );
     Ok(())
 }
 
@@ -130,7 +147,8 @@ impl StateView for View<'_> {
                 Err(_) => None,
             }
         } else {
-            self.query.get_private_metadata_by_hash(namespace, collection, key)?
+            self.query
+                .get_private_metadata_by_hash(namespace, collection, key)?
         };
         let name = MetaDataKeys::ValidationParameter.as_str_name();
         Ok(metadata.and_then(|mut metadata| metadata.remove(name)))

@@ -59,17 +59,30 @@ fn take_matching(rwset: &TxRwSet, ns: NsPvtReadWriteSet, chosen: &mut Vec<NsPvtR
             .private_hash(&name, &c.collection_name)
             .is_some_and(|hash| hash[..] == sha256(&c.rwset)[..])
     };
-    let collections: Vec<_> = ns.collection_pvt_rwset.into_iter().filter(matching).collect();
+    let collections: Vec<_> = ns
+        .collection_pvt_rwset
+        .into_iter()
+        .filter(matching)
+        .collect();
     if collections.is_empty() {
         return;
     }
-    let index = chosen.iter().position(|n| n.namespace == name).unwrap_or_else(|| {
-        chosen.push(NsPvtReadWriteSet { namespace: name.clone(), ..Default::default() });
-        chosen.len() - 1
-    });
+    let index = chosen
+        .iter()
+        .position(|n| n.namespace == name)
+        .unwrap_or_else(|| {
+            chosen.push(NsPvtReadWriteSet {
+                namespace: name.clone(),
+                ..Default::default()
+            });
+            chosen.len() - 1
+        });
     let have = &mut chosen[index].collection_pvt_rwset;
     for collection in collections {
-        if !have.iter().any(|c| c.collection_name == collection.collection_name) {
+        if !have
+            .iter()
+            .any(|c| c.collection_name == collection.collection_name)
+        {
             have.push(collection);
         }
     }

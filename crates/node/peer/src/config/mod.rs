@@ -68,7 +68,10 @@ impl Settings {
             tracing::debug!(key, "this configuration key has no effect");
         }
         let folder = loaded.folder().to_owned();
-        let settings = Self { core: loaded.settings, folder };
+        let settings = Self {
+            core: loaded.settings,
+            folder,
+        };
         settings.check()?;
         Ok(settings)
     }
@@ -89,14 +92,23 @@ impl Settings {
         if !own.is_empty() {
             return own.clone();
         }
-        let host = self.core.peer.address.rsplit_once(':').map_or("0.0.0.0", |(host, _)| host);
+        let host = self
+            .core
+            .peer
+            .address
+            .rsplit_once(':')
+            .map_or("0.0.0.0", |(host, _)| host);
         format!("{host}:7052")
     }
 
     /// The endpoint other nodes and clients know this peer by.
     pub fn external_endpoint(&self) -> String {
         let external = &self.core.peer.gossip.external_endpoint;
-        if external.is_empty() { self.core.peer.address.clone() } else { external.clone() }
+        if external.is_empty() {
+            self.core.peer.address.clone()
+        } else {
+            external.clone()
+        }
     }
 
     fn check(&self) -> Result<(), SettingError> {
@@ -121,7 +133,10 @@ impl Settings {
         if !self.core.peer.bccsp.default.eq_ignore_ascii_case("SW") {
             return unsupported(
                 "peer.BCCSP.Default",
-                format!("{:?} is not supported; use SW", self.core.peer.bccsp.default),
+                format!(
+                    "{:?} is not supported; use SW",
+                    self.core.peer.bccsp.default
+                ),
             );
         }
         let leader = &self.core.peer.gossip;
@@ -138,7 +153,6 @@ impl Settings {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -150,8 +164,10 @@ mod tests {
     }
 
     fn load_with(pairs: &[(&str, &str)]) -> Result<Settings, SettingError> {
-        let variables: Variables =
-            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let variables: Variables = pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
         Settings::load_file(&shipped(), &variables)
     }
 
@@ -159,9 +175,15 @@ mod tests {
     fn the_shipped_file_holds_the_defaults() {
         let settings = load_with(&[]).unwrap();
         assert_eq!(settings.core.peer.listen_address, "0.0.0.0:7051");
-        assert_eq!(settings.core.peer.authentication.timewindow.0, Duration::from_secs(900));
+        assert_eq!(
+            settings.core.peer.authentication.timewindow.0,
+            Duration::from_secs(900)
+        );
         assert_eq!(settings.core.peer.limits.concurrency.gateway_service, 500);
-        assert_eq!(settings.core.chaincode.executetimeout.0, Duration::from_secs(30));
+        assert_eq!(
+            settings.core.chaincode.executetimeout.0,
+            Duration::from_secs(30)
+        );
         assert_eq!(settings.chaincode_listen_address(), "0.0.0.0:7052");
     }
 
@@ -183,7 +205,10 @@ mod tests {
         .unwrap();
         assert_eq!(settings.core.peer.listen_address, "127.0.0.1:9051");
         assert!(settings.core.peer.tls.enabled);
-        assert_eq!(settings.path(&settings.core.peer.tls.cert.file), Path::new("/x/server.crt"));
+        assert_eq!(
+            settings.path(&settings.core.peer.tls.cert.file),
+            Path::new("/x/server.crt")
+        );
         assert_eq!(settings.core.peer.local_msp_id, "Org1MSP");
         assert_eq!(settings.external_endpoint(), "peer:9051");
     }
@@ -191,10 +216,18 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_refused_by_name() {
         for (variable, value, key) in [
-            ("CORE_LEDGER_STATE_STATEDATABASE", "CouchDB", "ledger.state.stateDatabase"),
+            (
+                "CORE_LEDGER_STATE_STATEDATABASE",
+                "CouchDB",
+                "ledger.state.stateDatabase",
+            ),
             ("CORE_METRICS_PROVIDER", "statsd", "metrics.provider"),
             ("CORE_PEER_BCCSP_DEFAULT", "PKCS11", "peer.BCCSP.Default"),
-            ("CORE_PEER_GOSSIP_USELEADERELECTION", "true", "peer.gossip.orgLeader"),
+            (
+                "CORE_PEER_GOSSIP_USELEADERELECTION",
+                "true",
+                "peer.gossip.orgLeader",
+            ),
         ] {
             let error = load_with(&[(variable, value)]).unwrap_err().to_string();
             assert!(error.starts_with(key), "{error}");

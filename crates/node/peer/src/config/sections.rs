@@ -190,10 +190,18 @@ impl Default for Tls {
         Self {
             enabled: false,
             client_auth_required: false,
-            cert: File { file: "tls/server.crt".to_owned() },
-            key: File { file: "tls/server.key".to_owned() },
-            rootcert: File { file: "tls/ca.crt".to_owned() },
-            client_root_cas: Files { files: vec!["tls/ca.crt".to_owned()] },
+            cert: File {
+                file: "tls/server.crt".to_owned(),
+            },
+            key: File {
+                file: "tls/server.key".to_owned(),
+            },
+            rootcert: File {
+                file: "tls/ca.crt".to_owned(),
+            },
+            client_root_cas: Files {
+                files: vec!["tls/ca.crt".to_owned()],
+            },
             client_key: File::default(),
             client_cert: File::default(),
         }
@@ -260,7 +268,7 @@ impl Default for Software {
 
 /// One entry of `peer.deliveryclient.addressOverrides`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct AddressOverride {
     /// The address in the channel configuration.
     pub from: String,
@@ -309,7 +317,7 @@ impl Default for DeliveryClient {
 
 /// One handler.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct Handler {
     /// Its name.
     pub name: String,
@@ -329,7 +337,10 @@ impl Default for Handlers {
     fn default() -> Self {
         Self {
             auth_filters: ["DefaultAuth", "ExpirationCheck", "TimeWindowCheck"]
-                .map(|name| Handler { name: name.to_owned(), ..Handler::default() })
+                .map(|name| Handler {
+                    name: name.to_owned(),
+                    ..Handler::default()
+                })
                 .to_vec(),
         }
     }
@@ -481,7 +492,7 @@ impl Default for Peer {
 
 /// One entry of `chaincode.externalBuilders`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct ExternalBuilder {
     /// Its name in messages.
     pub name: String,

@@ -18,11 +18,18 @@ use selvage_proto::peer::{
 /// further down makes the block unfilterable.
 pub fn filtered_block(block: &Block) -> Result<FilteredBlock, DecodeError> {
     let codes = block.metadata_slot(BlockMetadataIndex::TransactionsFilter);
-    let mut filtered = FilteredBlock { number: block.number(), ..Default::default() };
+    let mut filtered = FilteredBlock {
+        number: block.number(),
+        ..Default::default()
+    };
     for (index, data) in block.envelopes().iter().enumerate() {
-        let Ok(envelope) = Envelope::decode(data.clone()) else { continue };
+        let Ok(envelope) = Envelope::decode(data.clone()) else {
+            continue;
+        };
         let payload = Payload::decode(envelope.payload)?;
-        let Some(header) = payload.header else { continue };
+        let Some(header) = payload.header else {
+            continue;
+        };
         let channel = ChannelHeader::decode(header.channel_header)?;
         let data = match HeaderType::try_from(channel.r#type) {
             Ok(HeaderType::EndorserTransaction) => Some(actions(payload.data)?),
@@ -34,7 +41,9 @@ pub fn filtered_block(block: &Block) -> Result<FilteredBlock, DecodeError> {
             r#type: channel.r#type,
             tx_validation_code: codes
                 .get(index)
-                .map_or(TxValidationCode::NotValidated as i32, |code| i32::from(*code)),
+                .map_or(TxValidationCode::NotValidated as i32, |code| {
+                    i32::from(*code)
+                }),
             data,
         });
     }
@@ -44,20 +53,29 @@ pub fn filtered_block(block: &Block) -> Result<FilteredBlock, DecodeError> {
 fn actions(data: Bytes) -> Result<Data, DecodeError> {
     let mut chaincode_actions = Vec::new();
     for action in Transaction::decode(data)?.actions {
-        let Some(event) = event(action)? else { continue };
+        let Some(event) = event(action)? else {
+            continue;
+        };
         if event.chaincode_id.is_empty() {
             continue;
         }
         // Payloads stay with those who may read the whole block.
-        let chaincode_event = Some(ChaincodeEvent { payload: Bytes::new(), ..event });
+        let chaincode_event = Some(ChaincodeEvent {
+            payload: Bytes::new(),
+            ..event
+        });
         chaincode_actions.push(FilteredChaincodeAction { chaincode_event });
     }
-    Ok(Data::TransactionActions(FilteredTransactionActions { chaincode_actions }))
+    Ok(Data::TransactionActions(FilteredTransactionActions {
+        chaincode_actions,
+    }))
 }
 
 fn event(action: TransactionAction) -> Result<Option<ChaincodeEvent>, DecodeError> {
     let payload = ChaincodeActionPayload::decode(action.payload)?;
-    let Some(endorsed) = payload.action else { return Ok(None) };
+    let Some(endorsed) = payload.action else {
+        return Ok(None);
+    };
     let response = ProposalResponsePayload::decode(endorsed.proposal_response_payload)?;
     let action = ChaincodeAction::decode(response.extension)?;
     ChaincodeEvent::decode(action.events).map(Some)
@@ -70,7 +88,9 @@ mod tests {
     /// Fabric's filtered blocks come out byte for byte.
     #[test]
     fn golden_filtered_blocks() {
-        let Some(golden) = selvage_testing::golden_dir("golden_filtered_blocks") else { return };
+        let Some(golden) = selvage_testing::golden_dir("golden_filtered_blocks") else {
+            return;
+        };
         let corpus = golden.join("corpus");
         let mut checked = 0;
         for number in 0..208 {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use selvage_env::{Clock, Rng};
+use selvage_net::CancellationToken;
 use selvage_net::Endpoint;
 use selvage_net::deliver::{Follower, Kind, Rejected, Signer};
-use selvage_net::CancellationToken;
 
 use crate::channels::PeerChannel;
 use crate::committer::{Committer, OfferError};

@@ -13,9 +13,9 @@ use selvage_net::metrics::DeliverMetrics;
 use selvage_net::services::deliver_server::Deliver;
 use selvage_net::tonic::{self, Request, Response, Status as Rpc, Streaming};
 use selvage_proto::common::{Block, Envelope, Status};
+use selvage_proto::peer::collection_policy_config::Payload as MembersPolicy;
 use selvage_proto::peer::deliver_response::Type;
 use selvage_proto::peer::{BlockAndPrivateData, CollectionPolicyConfig, DeliverResponse};
-use selvage_proto::peer::collection_policy_config::Payload as MembersPolicy;
 use selvage_proto::rwset::{NsPvtReadWriteSet, TxPvtReadWriteSet};
 use tokio::sync::watch;
 
@@ -39,7 +39,10 @@ impl Source for ChannelSource {
 
     fn read(&self, number: u64) -> Result<Arc<Block>, SourceError> {
         let block = self.channel.ledger().block_by_number(number);
-        block.map(Arc::new).map_err(|e| SourceError { number, reason: crate::report(&e) })
+        block.map(Arc::new).map_err(|e| SourceError {
+            number,
+            reason: crate::report(&e),
+        })
     }
 
     fn config_sequence(&self) -> u64 {
@@ -51,7 +54,9 @@ impl Source for ChannelSource {
         let path = config
             .acl_policy(self.resource)
             .ok_or_else(|| format!("no policy guards {}", self.resource))?;
-        let policy = config.policy(path).ok_or_else(|| format!("no policy {path}"))?;
+        let policy = config
+            .policy(path)
+            .ok_or_else(|| format!("no policy {path}"))?;
         let signed = [SignedData {
             data: request.payload.clone(),
             identity: request.creator.clone(),
@@ -71,12 +76,17 @@ struct ChannelSources {
 impl Sources for ChannelSources {
     fn source(&self, channel_id: &str) -> Option<Arc<dyn Source>> {
         let channel = self.channels.get(channel_id)?;
-        Some(Arc::new(ChannelSource { channel, resource: self.resource }))
+        Some(Arc::new(ChannelSource {
+            channel,
+            resource: self.resource,
+        }))
     }
 }
 
 fn respond(response: Type) -> DeliverResponse {
-    DeliverResponse { r#type: Some(response) }
+    DeliverResponse {
+        r#type: Some(response),
+    }
 }
 
 struct Whole;
@@ -145,7 +155,10 @@ impl Respond for WithPrivateData {
         let private_data_map =
             private_data(&channel, request, block.number()).map_err(Rpc::internal)?;
         let block = Some(Arc::unwrap_or_clone(block));
-        Ok(respond(Type::BlockAndPrivateData(BlockAndPrivateData { block, private_data_map })))
+        Ok(respond(Type::BlockAndPrivateData(BlockAndPrivateData {
+            block,
+            private_data_map,
+        })))
     }
 }
 
@@ -156,7 +169,10 @@ fn private_data(
     request: &SeekRequest,
     number: u64,
 ) -> Result<BTreeMap<u64, TxPvtReadWriteSet>, String> {
-    let stored = channel.ledger().private_data(number).map_err(|e| crate::report(&e))?;
+    let stored = channel
+        .ledger()
+        .private_data(number)
+        .map_err(|e| crate::report(&e))?;
     let mut readable = BTreeMap::new();
     for (tx, set) in stored {
         let mut namespaces = Vec::new();
@@ -176,7 +192,10 @@ fn private_data(
             }
         }
         if !namespaces.is_empty() {
-            let set = TxPvtReadWriteSet { data_model: set.data_model, ns_pvt_rwset: namespaces };
+            let set = TxPvtReadWriteSet {
+                data_model: set.data_model,
+                ns_pvt_rwset: namespaces,
+            };
             readable.insert(tx, set);
         }
     }
@@ -193,7 +212,9 @@ fn may_read(
     if crate::lifecycle::implicit_collection_org(collection).is_some() {
         return Ok(true);
     }
-    let definition = channel.definition(chaincode).map_err(|e| crate::report(&e))?;
+    let definition = channel
+        .definition(chaincode)
+        .map_err(|e| crate::report(&e))?;
     let config = definition.as_ref().and_then(|d| d.collection(collection)).ok_or_else(|| {
         format!(
             "no collection config was found for collection {collection} for chaincode {chaincode}"
@@ -202,8 +223,9 @@ fn may_read(
     if !config.member_only_read {
         return Ok(true);
     }
-    let Some(CollectionPolicyConfig { payload: Some(MembersPolicy::SignaturePolicy(members)) }) =
-        &config.member_orgs_policy
+    let Some(CollectionPolicyConfig {
+        payload: Some(MembersPolicy::SignaturePolicy(members)),
+    }) = &config.member_orgs_policy
     else {
         return Ok(false);
     };
@@ -236,7 +258,10 @@ impl DeliverService {
         metrics: DeliverMetrics,
     ) -> Self {
         let deliverer = |resource| Deliverer {
-            sources: Arc::new(ChannelSources { channels: channels.clone(), resource }),
+            sources: Arc::new(ChannelSources {
+                channels: channels.clone(),
+                resource,
+            }),
             clock: clock.clone(),
             time_window,
             mutual_tls,
@@ -261,18 +286,21 @@ impl Deliver for DeliverService {
     type DeliverWithPrivateDataStream = Answers;
 
     async fn deliver(&self, request: Seeks) -> Result<Response<Answers>, Rpc> {
-        Ok(Response::new(Box::pin(self.blocks.serve(request, Arc::new(Whole)))))
+        Ok(Response::new(Box::pin(
+            self.blocks.serve(request, Arc::new(Whole)),
+        )))
     }
 
     async fn deliver_filtered(&self, request: Seeks) -> Result<Response<Answers>, Rpc> {
-        Ok(Response::new(Box::pin(self.filtered.serve(request, Arc::new(Filtered)))))
+        Ok(Response::new(Box::pin(
+            self.filtered.serve(request, Arc::new(Filtered)),
+        )))
     }
 
-    async fn deliver_with_private_data(
-        &self,
-        request: Seeks,
-    ) -> Result<Response<Answers>, Rpc> {
-        let respond = Arc::new(WithPrivateData { channels: self.channels.clone() });
+    async fn deliver_with_private_data(&self, request: Seeks) -> Result<Response<Answers>, Rpc> {
+        let respond = Arc::new(WithPrivateData {
+            channels: self.channels.clone(),
+        });
         Ok(Response::new(Box::pin(self.blocks.serve(request, respond))))
     }
 }

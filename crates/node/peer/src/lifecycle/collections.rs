@@ -41,7 +41,10 @@ pub struct ChannelCollections {
 impl ChannelCollections {
     /// The collections of one channel.
     pub fn new(channel_id: &str, config: ConfigHandle) -> Self {
-        Self { channel_id: channel_id.to_owned(), config }
+        Self {
+            channel_id: channel_id.to_owned(),
+            config,
+        }
     }
 
     /// The MSP ids of the application organisations. While the ledger recovers the channel is not
@@ -51,16 +54,20 @@ impl ChannelCollections {
             Some(config) => config,
             None => {
                 let stored = state.get_state("", CONFIG_KEY).map_err(|e| e.to_string())?;
-                let Some(stored) = stored else { return Ok(Vec::new()) };
+                let Some(stored) = stored else {
+                    return Ok(Vec::new());
+                };
                 let envelope = ConfigEnvelope::decode(stored).map_err(|e| e.to_string())?;
-                let config = ChannelConfig::new(
-                    &self.channel_id,
-                    envelope.config.unwrap_or_default(),
-                );
+                let config =
+                    ChannelConfig::new(&self.channel_id, envelope.config.unwrap_or_default());
                 Arc::new(config.map_err(|e| e.to_string())?)
             }
         };
-        Ok(config.application_orgs().into_iter().map(|(_, msp_id)| msp_id).collect())
+        Ok(config
+            .application_orgs()
+            .into_iter()
+            .map(|(_, msp_id)| msp_id)
+            .collect())
     }
 }
 
@@ -71,20 +78,32 @@ impl CollectionSource for ChannelCollections {
         state: &mut dyn StateReader,
     ) -> Result<Option<Vec<CollectionInfo>>, String> {
         let definition = read_definition(ns, |key| {
-            state.get_state(LIFECYCLE_NAMESPACE, key).map_err(Into::into)
+            state
+                .get_state(LIFECYCLE_NAMESPACE, key)
+                .map_err(Into::into)
         })
         .map_err(|e| format!("could not get info about chaincode: {e}"))?;
-        let Some(definition) = definition else { return Ok(None) };
-        let explicit = definition.collections.config.iter().filter_map(|c| match &c.payload {
-            Some(Payload::StaticCollectionConfig(c)) => {
-                Some(CollectionInfo { name: c.name.clone(), block_to_live: c.block_to_live })
-            }
-            None => None,
-        });
+        let Some(definition) = definition else {
+            return Ok(None);
+        };
+        let explicit = definition
+            .collections
+            .config
+            .iter()
+            .filter_map(|c| match &c.payload {
+                Some(Payload::StaticCollectionConfig(c)) => Some(CollectionInfo {
+                    name: c.name.clone(),
+                    block_to_live: c.block_to_live,
+                }),
+                None => None,
+            });
         let mut all: Vec<CollectionInfo> = explicit.collect();
         for msp_id in self.organisations(state)? {
             let implicit = implicit_collection(&msp_id);
-            all.push(CollectionInfo { name: implicit.name, block_to_live: 0 });
+            all.push(CollectionInfo {
+                name: implicit.name,
+                block_to_live: 0,
+            });
         }
         Ok(Some(all))
     }

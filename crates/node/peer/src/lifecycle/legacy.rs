@@ -23,8 +23,10 @@ pub fn legacy_validation(
     name: &str,
     mut get: impl FnMut(&str) -> Result<Option<Bytes>, BoxError>,
 ) -> Result<Option<(String, Option<SignaturePolicyEnvelope>)>, LifecycleError> {
-    let value = get(name)
-        .map_err(|source| LifecycleError::State { key: name.to_owned(), source })?;
+    let value = get(name).map_err(|source| LifecycleError::State {
+        key: name.to_owned(),
+        source,
+    })?;
     let Some(value) = value else { return Ok(None) };
     let data = LegacyData::decode(value).map_err(|e| LifecycleError::Malformed {
         key: name.to_owned(),
@@ -33,5 +35,8 @@ pub fn legacy_validation(
     if data.vscc.is_empty() || data.policy.is_empty() {
         return Ok(Some((String::new(), None)));
     }
-    Ok(Some((data.vscc, SignaturePolicyEnvelope::decode(data.policy).ok())))
+    Ok(Some((
+        data.vscc,
+        SignaturePolicyEnvelope::decode(data.policy).ok(),
+    )))
 }

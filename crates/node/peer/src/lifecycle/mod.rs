@@ -13,8 +13,8 @@ mod serial;
 pub use collections::{ChannelCollections, ConfigHandle};
 pub use legacy::legacy_validation;
 pub use policy::{
-    CollectionRule, PolicyScope, ValidationRule, collection_rule, implicit_collection, implicit_collection_org,
-    implicit_policy, lifecycle_policy, validation_rule,
+    CollectionRule, PolicyScope, ValidationRule, collection_rule, implicit_collection,
+    implicit_collection_org, implicit_policy, lifecycle_policy, validation_rule,
 };
 pub use serial::{
     decode_field, decode_message_field, encode_bytes, encode_int64, encode_string, field_key,
@@ -41,8 +41,12 @@ pub const PARAMETERS_TYPE: &str = "ChaincodeParameters";
 /// Data type of the package an organisation bound to its approval.
 pub const LOCAL_PACKAGE_TYPE: &str = "ChaincodeLocalPackage";
 /// Fields of [`DEFINITION_TYPE`], in the order Fabric records them.
-pub const DEFINITION_FIELDS: [&str; 4] =
-    ["Sequence", "EndorsementInfo", "ValidationInfo", "Collections"];
+pub const DEFINITION_FIELDS: [&str; 4] = [
+    "Sequence",
+    "EndorsementInfo",
+    "ValidationInfo",
+    "Collections",
+];
 /// Fields of [`PARAMETERS_TYPE`], in the order Fabric records them.
 pub const PARAMETERS_FIELDS: [&str; 3] = ["EndorsementInfo", "ValidationInfo", "Collections"];
 /// Fields of [`LOCAL_PACKAGE_TYPE`].
@@ -159,7 +163,12 @@ pub fn read_definition(
     let validation = decode_message_field(&key, bytes)?;
     let (key, bytes) = field("Collections")?;
     let collections = decode_message_field(&key, bytes)?;
-    Ok(Some(ChaincodeDefinition { sequence, endorsement, validation, collections }))
+    Ok(Some(ChaincodeDefinition {
+        sequence,
+        endorsement,
+        validation,
+        collections,
+    }))
 }
 
 /// Reads the sequence of `name` alone; 0 when it is not defined. This is the one key that every
@@ -185,7 +194,10 @@ pub fn read_metadata(
     };
     StateMetadata::decode(bytes)
         .map(Some)
-        .map_err(|e| LifecycleError::Malformed { key, detail: e.to_string() })
+        .map_err(|e| LifecycleError::Malformed {
+            key,
+            detail: e.to_string(),
+        })
 }
 
 /// The chaincode whose definition a write to `key` of `_lifecycle` changes: the name inside
@@ -200,7 +212,10 @@ fn read_key(
     key: &str,
     get: &mut impl FnMut(&str) -> Result<Option<Bytes>, BoxError>,
 ) -> Result<Option<Bytes>, LifecycleError> {
-    get(key).map_err(|source| LifecycleError::State { key: key.to_owned(), source })
+    get(key).map_err(|source| LifecycleError::State {
+        key: key.to_owned(),
+        source,
+    })
 }
 
 fn decode_sequence(key: &str, bytes: Option<Bytes>) -> Result<i64, LifecycleError> {
@@ -209,7 +224,10 @@ fn decode_sequence(key: &str, bytes: Option<Bytes>) -> Result<i64, LifecycleErro
         Some(state_data::Type::Int64(value)) => Ok(value),
         Some(other) => Err(LifecycleError::Malformed {
             key: key.to_owned(),
-            detail: format!("expected a value of type Int64, but was {}", serial::kind(&other)),
+            detail: format!(
+                "expected a value of type Int64, but was {}",
+                serial::kind(&other)
+            ),
         }),
     }
 }
@@ -221,7 +239,10 @@ mod tests {
     use super::*;
 
     fn state(entries: &[(&str, Vec<u8>)]) -> BTreeMap<String, Bytes> {
-        entries.iter().map(|(k, v)| ((*k).to_owned(), Bytes::from(v.clone()))).collect()
+        entries
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), Bytes::from(v.clone())))
+            .collect()
     }
 
     fn read(map: &BTreeMap<String, Bytes>) -> Result<Option<ChaincodeDefinition>, LifecycleError> {
@@ -265,8 +286,14 @@ mod tests {
 
     #[test]
     fn strange_state_is_an_error_and_not_a_ledger_failure() {
-        let other = StateMetadata { datatype: "Other".into(), fields: vec![] };
-        let error = read(&state(&[("namespaces/metadata/basic", other.encode_to_vec())]));
+        let other = StateMetadata {
+            datatype: "Other".into(),
+            fields: vec![],
+        };
+        let error = read(&state(&[(
+            "namespaces/metadata/basic",
+            other.encode_to_vec(),
+        )]));
         assert!(matches!(error, Err(LifecycleError::NotAChaincode(t)) if t == "Other"));
         let error = read(&state(&[("namespaces/metadata/basic", vec![0xff])])).unwrap_err();
         assert!(!error.is_ledger_failure());
@@ -276,7 +303,10 @@ mod tests {
 
     #[test]
     fn a_sequence_write_names_its_chaincode() {
-        assert_eq!(redefined_chaincode("namespaces/fields/basic/Sequence"), Some("basic"));
+        assert_eq!(
+            redefined_chaincode("namespaces/fields/basic/Sequence"),
+            Some("basic")
+        );
         for other in [
             "namespaces/fields/basic/ValidationInfo",
             "namespaces/fields/a/b/Sequence",

@@ -34,8 +34,12 @@ impl PolicyScope for ChannelConfig {
     }
 
     fn application_orgs(&self) -> Vec<(String, String)> {
-        let orgs = self.application().into_iter().flat_map(|a| a.orgs().values());
-        orgs.map(|org| (org.name.clone(), org.msp_id.clone())).collect()
+        let orgs = self
+            .application()
+            .into_iter()
+            .flat_map(|a| a.orgs().values());
+        orgs.map(|org| (org.name.clone(), org.msp_id.clone()))
+            .collect()
     }
 }
 
@@ -102,7 +106,11 @@ pub fn lifecycle_policy(scope: &impl PolicyScope) -> ApplicationPolicy {
     if scope.has_policy(LIFECYCLE_ENDORSEMENT_REF) {
         return reference(LIFECYCLE_ENDORSEMENT_REF);
     }
-    let orgs: Vec<String> = scope.application_orgs().into_iter().map(|(_, msp)| msp).collect();
+    let orgs: Vec<String> = scope
+        .application_orgs()
+        .into_iter()
+        .map(|(_, msp)| msp)
+        .collect();
     let majority = orgs.len() / 2 + 1;
     signature(signed_by(majority, MspRoleType::Member, orgs))
 }
@@ -110,12 +118,20 @@ pub fn lifecycle_policy(scope: &impl PolicyScope) -> ApplicationPolicy {
 /// The policy for writes to the implicit collection of `msp_id`; `None` when the channel has no
 /// such organisation.
 pub fn implicit_policy(msp_id: &str, scope: &impl PolicyScope) -> Option<ApplicationPolicy> {
-    let group = scope.application_orgs().into_iter().find(|(_, msp)| msp == msp_id)?.0;
+    let group = scope
+        .application_orgs()
+        .into_iter()
+        .find(|(_, msp)| msp == msp_id)?
+        .0;
     let path = format!("/Channel/Application/{group}/Endorsement");
     if scope.has_policy(&path) {
         return Some(reference(&path));
     }
-    Some(signature(signed_by(1, MspRoleType::Member, vec![msp_id.to_owned()])))
+    Some(signature(signed_by(
+        1,
+        MspRoleType::Member,
+        vec![msp_id.to_owned()],
+    )))
 }
 
 /// The MSP id inside the name of an implicit collection.
@@ -136,28 +152,45 @@ pub fn implicit_collection(msp_id: &str) -> StaticCollectionConfig {
 }
 
 fn reference(path: &str) -> ApplicationPolicy {
-    ApplicationPolicy { r#type: Some(PolicyType::ChannelConfigPolicyReference(path.to_owned())) }
+    ApplicationPolicy {
+        r#type: Some(PolicyType::ChannelConfigPolicyReference(path.to_owned())),
+    }
 }
 
 fn signature(policy: SignaturePolicyEnvelope) -> ApplicationPolicy {
-    ApplicationPolicy { r#type: Some(PolicyType::SignaturePolicy(policy)) }
+    ApplicationPolicy {
+        r#type: Some(PolicyType::SignaturePolicy(policy)),
+    }
 }
 
 /// `n` of the given organisations, each through anyone in `role`.
 fn signed_by(n: usize, role: MspRoleType, mut msp_ids: Vec<String>) -> SignaturePolicyEnvelope {
     msp_ids.sort();
     let rules = (0..msp_ids.len())
-        .map(|i| SignaturePolicy { r#type: Some(Rule::SignedBy(i as i32)) })
+        .map(|i| SignaturePolicy {
+            r#type: Some(Rule::SignedBy(i as i32)),
+        })
         .collect();
     let identities = msp_ids
         .into_iter()
         .map(|msp_identifier| MspPrincipal {
             principal_classification: Classification::Role as i32,
-            principal: MspRole { msp_identifier, role: role as i32 }.encode_to_vec().into(),
+            principal: MspRole {
+                msp_identifier,
+                role: role as i32,
+            }
+            .encode_to_vec()
+            .into(),
         })
         .collect();
-    let rule = SignaturePolicy { r#type: Some(Rule::NOutOf(NOutOf { n: n as i32, rules })) };
-    SignaturePolicyEnvelope { version: 0, rule: Some(rule), identities }
+    let rule = SignaturePolicy {
+        r#type: Some(Rule::NOutOf(NOutOf { n: n as i32, rules })),
+    };
+    SignaturePolicyEnvelope {
+        version: 0,
+        rule: Some(rule),
+        identities,
+    }
 }
 
 #[cfg(test)]
@@ -173,7 +206,10 @@ mod tests {
             self.0.contains(&path)
         }
         fn application_orgs(&self) -> Vec<(String, String)> {
-            vec![("Two".into(), "TwoMSP".into()), ("One".into(), "OneMSP".into())]
+            vec![
+                ("Two".into(), "TwoMSP".into()),
+                ("One".into(), "OneMSP".into()),
+            ]
         }
     }
 
@@ -196,22 +232,38 @@ mod tests {
     }
 
     fn check(collection: &str, scope: &Scope, expected: CollectionRule) {
-        assert_eq!(collection_rule(&definition(), collection, scope), expected, "{collection}");
+        assert_eq!(
+            collection_rule(&definition(), collection, scope),
+            expected,
+            "{collection}"
+        );
     }
 
     #[test]
     fn collections_follow_their_own_policy_or_the_chaincode() {
         let none = Scope(&[]);
-        check("plain", &none, CollectionRule::Policy(Bytes::from_static(b"cc")));
+        check(
+            "plain",
+            &none,
+            CollectionRule::Policy(Bytes::from_static(b"cc")),
+        );
         let strict = reference("/p").encode_to_vec();
         check("strict", &none, CollectionRule::Policy(strict.into()));
         check("other", &none, CollectionRule::Undefined);
         check("_implicit_org_ThreeMSP", &none, CollectionRule::Undefined);
         let member = signature(signed_by(1, MspRoleType::Member, vec!["OneMSP".into()]));
-        check("_implicit_org_OneMSP", &none, CollectionRule::Policy(member.encode_to_vec().into()));
-        let path = "/Channel/Application/One/Endorsement";
-        let by_name = reference(path).encode_to_vec();
-        check("_implicit_org_OneMSP", &Scope(&[path]), CollectionRule::Policy(by_name.into()));
+        check(
+            "_implicit_org_OneMSP",
+            &none,
+            CollectionRule::Policy(member.encode_to_vec().into()),
+        );
+        const PATH: &str = "/Channel/Application/One/Endorsement";
+        let by_name = reference(PATH).encode_to_vec();
+        check(
+            "_implicit_org_OneMSP",
+            &Scope(&[PATH]),
+            CollectionRule::Policy(by_name.into()),
+        );
     }
 
     #[test]
@@ -227,6 +279,9 @@ mod tests {
         let first = MspRole::decode(policy.identities[0].principal.clone()).unwrap();
         assert_eq!(first.msp_identifier, "OneMSP");
         let scope = Scope(&[LIFECYCLE_ENDORSEMENT_REF]);
-        assert_eq!(lifecycle_policy(&scope), reference(LIFECYCLE_ENDORSEMENT_REF));
+        assert_eq!(
+            lifecycle_policy(&scope),
+            reference(LIFECYCLE_ENDORSEMENT_REF)
+        );
     }
 }

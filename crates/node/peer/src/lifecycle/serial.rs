@@ -18,18 +18,27 @@ pub fn field_key(prefix: &str, name: &str, field: &str) -> String {
 
 /// The stored form of an integer field.
 pub fn encode_int64(value: i64) -> Vec<u8> {
-    StateData { r#type: Some(state_data::Type::Int64(value)) }.encode_to_vec()
+    StateData {
+        r#type: Some(state_data::Type::Int64(value)),
+    }
+    .encode_to_vec()
 }
 
 /// The stored form of a bytes field; encoded messages are stored this way. An empty value still
 /// takes two bytes.
 pub fn encode_bytes(value: impl Into<Bytes>) -> Vec<u8> {
-    StateData { r#type: Some(state_data::Type::Bytes(value.into())) }.encode_to_vec()
+    StateData {
+        r#type: Some(state_data::Type::Bytes(value.into())),
+    }
+    .encode_to_vec()
 }
 
 /// The stored form of a text field.
 pub fn encode_string(value: impl Into<String>) -> Vec<u8> {
-    StateData { r#type: Some(state_data::Type::String(value.into())) }.encode_to_vec()
+    StateData {
+        r#type: Some(state_data::Type::String(value.into())),
+    }
+    .encode_to_vec()
 }
 
 /// Decodes the value of one field key; `None` when the key is absent or holds no value.
@@ -68,7 +77,10 @@ pub(super) fn kind(value: &state_data::Type) -> &'static str {
 }
 
 fn malformed(key: &str, detail: String) -> LifecycleError {
-    LifecycleError::Malformed { key: key.to_owned(), detail }
+    LifecycleError::Malformed {
+        key: key.to_owned(),
+        detail,
+    }
 }
 
 #[cfg(test)]

@@ -89,7 +89,9 @@ fn runtime_config(
         }
     };
     let params = &chaincode.runtime_params;
-    let keepalive = u64::try_from(chaincode.keepalive).ok().filter(|seconds| *seconds > 0);
+    let keepalive = u64::try_from(chaincode.keepalive)
+        .ok()
+        .filter(|seconds| *seconds > 0);
     Ok(RuntimeConfig {
         peer_address: peer_address.to_owned(),
         msp_id: peer.local_msp_id.clone(),
@@ -106,8 +108,7 @@ fn runtime_config(
             max_size_get_multiple_keys: params.max_size_get_multiple_keys,
         },
         queries: QueryLimits {
-            total: i32::try_from(settings.core.ledger.state.total_query_limit)
-                .unwrap_or(i32::MAX),
+            total: i32::try_from(settings.core.ledger.state.total_query_limit).unwrap_or(i32::MAX),
             ..QueryLimits::default()
         },
         logging: ChaincodeLogging {

@@ -20,7 +20,8 @@ use crate::validator::Validator;
 /// Channels that stopped, with the reason.
 pub(crate) type Stopped = Arc<Mutex<BTreeMap<String, String>>>;
 
-/// Keeps a node's channels going.
+/// Keeps a node's channels going. The registry of channels holds it, so it must not hold what leads
+/// back there.
 pub(crate) struct ChannelKeeper {
     pub(crate) validator: Arc<Validator>,
     pub(crate) options: CommitterOptions,
@@ -29,7 +30,7 @@ pub(crate) struct ChannelKeeper {
     pub(crate) pulls: bool,
     pub(crate) tls: Arc<PeerTls>,
     pub(crate) channels: Weak<Channels>,
-    pub(crate) chaincodes: Arc<Chaincodes>,
+    pub(crate) chaincodes: Weak<Chaincodes>,
     pub(crate) shutdown: CancellationToken,
     /// Where a failure goes after which the process must not go on.
     pub(crate) fatal: mpsc::Sender<String>,
@@ -50,8 +51,7 @@ impl ChannelKeeper {
             self.shutdown.clone(),
         ));
         if self.pulls {
-            let (keeper, channel, committer) =
-                (self.clone(), channel.clone(), committer.clone());
+            let (keeper, channel, committer) = (self.clone(), channel.clone(), committer.clone());
             tokio::spawn(async move {
                 let stop = keeper.shutdown.clone();
                 follow(&keeper.following, channel, committer, stop).await;
@@ -63,7 +63,9 @@ impl ChannelKeeper {
             );
         }
         self.committers.lock().push(committer.clone());
-        self.chaincodes.follow(channel, self.shutdown.clone());
+        if let Some(chaincodes) = self.chaincodes.upgrade() {
+            chaincodes.follow(channel, self.shutdown.clone());
+        }
         tokio::spawn(self.clone().watch_failure(channel.clone(), committer));
         tokio::spawn(self.clone().watch_commits(channel.clone()));
     }
@@ -82,7 +84,9 @@ impl ChannelKeeper {
             error = committer.stopped() => error,
         };
         let reason = crate::report(error.as_ref());
-        self.stopped.lock().insert(channel.id().to_owned(), reason.clone());
+        self.stopped
+            .lock()
+            .insert(channel.id().to_owned(), reason.clone());
         if let CommitError::Ledger { source, .. } = error.as_ref()
             && source.is_fatal()
         {

@@ -54,11 +54,17 @@ pub enum FileError {
 
 /// Reads one file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, FileError> {
-    let error = |source| FileError::Read { path: path.to_owned(), source };
+    let error = |source| FileError::Read {
+        path: path.to_owned(),
+        source,
+    };
     let size = fs::metadata(path).map_err(error)?.len();
     if size > MAX_FILE_BYTES {
         let detail = format!("{size} bytes, at most {MAX_FILE_BYTES} are read");
-        return Err(FileError::TooLarge { path: path.to_owned(), detail });
+        return Err(FileError::TooLarge {
+            path: path.to_owned(),
+            detail,
+        });
     }
     fs::read(path).map_err(error)
 }
@@ -76,7 +82,10 @@ fn collect(
     depth: usize,
     files: &mut BTreeMap<String, Vec<u8>>,
 ) -> Result<(), FileError> {
-    let error = |source| FileError::Read { path: folder.to_owned(), source };
+    let error = |source| FileError::Read {
+        path: folder.to_owned(),
+        source,
+    };
     for entry in fs::read_dir(folder).map_err(error)? {
         let path = entry.map_err(error)?.path();
         if path.is_dir() {
@@ -87,7 +96,10 @@ fn collect(
         }
         if files.len() >= MAX_FILES {
             let detail = format!("more than {MAX_FILES} files");
-            return Err(FileError::TooLarge { path: root.to_owned(), detail });
+            return Err(FileError::TooLarge {
+                path: root.to_owned(),
+                detail,
+            });
         }
         let relative = path.strip_prefix(root).unwrap_or(&path);
         let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
@@ -108,7 +120,10 @@ impl DataLock {
     /// Makes the folder if need be and claims it.
     pub(crate) fn claim(folder: &Path) -> Result<Self, FileError> {
         let path = folder.join("LOCK");
-        let error = |source| FileError::Write { path: path.clone(), source };
+        let error = |source| FileError::Write {
+            path: path.clone(),
+            source,
+        };
         fs::create_dir_all(folder).map_err(error)?;
         let file = File::options()
             .create(true)
@@ -141,7 +156,9 @@ mod tests {
 
     #[test]
     fn a_missing_folder_is_named() {
-        let error = read_tree(Path::new("/nonexistent/msp")).unwrap_err().to_string();
+        let error = read_tree(Path::new("/nonexistent/msp"))
+            .unwrap_err()
+            .to_string();
         assert_eq!(error, "cannot read /nonexistent/msp");
     }
 

@@ -11,9 +11,7 @@ use selvage_net::ops::{Operations, Version};
 use selvage_net::server::{Server, ServerOptions};
 use selvage_net::services::deliver_server::DeliverServer;
 use selvage_net::throttle::Throttled;
-use selvage_net::tls::{
-    ClientAuth, ClientRoots, ServerTls, TlsIdentity, certificates_from_pem,
-};
+use selvage_net::tls::{ClientAuth, ClientRoots, ServerTls, TlsIdentity, certificates_from_pem};
 use selvage_net::tonic::service::Routes;
 use selvage_net::{CancellationToken, NetError};
 use tokio::task::JoinSet;
@@ -58,13 +56,14 @@ impl Bound {
         let mut options = ServerOptions::grpc(tls.server());
         options.keepalive_interval = peer.keepalive.interval.0;
         options.keepalive_timeout = peer.keepalive.timeout.0;
-        let main = Server::bind(&peer.listen_address, options).await.map_err(NodeError::Net)?;
+        let main = Server::bind(&peer.listen_address, options)
+            .await
+            .map_err(NodeError::Net)?;
         let address = settings.chaincode_listen_address();
         let mut authority = None;
         let mut chaincode_tls = None;
         if peer.tls.enabled {
-            let made =
-                ChaincodeAuthority::new(env.clock.clone()).map_err(NodeError::Chaincode)?;
+            let made = ChaincodeAuthority::new(env.clock.clone()).map_err(NodeError::Chaincode)?;
             let told = told_host(settings, &address);
             let hosts = [told.as_str(), "localhost", "127.0.0.1"];
             chaincode_tls = Some(made.server_tls(&hosts).map_err(NodeError::Chaincode)?);
@@ -77,7 +76,11 @@ impl Bound {
             "" => None,
             address => {
                 let options = ServerOptions::http(operations_tls(settings)?);
-                Some(Server::bind(address, options).await.map_err(NodeError::Net)?)
+                Some(
+                    Server::bind(address, options)
+                        .await
+                        .map_err(NodeError::Net)?,
+                )
             }
         };
         Ok(Self {
@@ -111,7 +114,11 @@ impl Bound {
 /// connected to, but chaincode runs on this machine.
 fn told_host(settings: &Settings, listen: &str) -> String {
     let configured = &settings.core.peer.chaincode_address;
-    let address = if configured.is_empty() { listen } else { configured };
+    let address = if configured.is_empty() {
+        listen
+    } else {
+        configured
+    };
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     match host {
         "" | "0.0.0.0" | "[::]" => "127.0.0.1".to_owned(),
@@ -126,8 +133,8 @@ fn operations_tls(settings: &Settings) -> Result<Option<ServerTls>, NodeError> {
     }
     let path = settings.path(&tls.cert.file);
     let (chain, key) = (read(&path)?, read(&settings.path(&tls.key.file))?);
-    let identity = TlsIdentity::from_pem(&path.display().to_string(), &chain, &key)
-        .map_err(NodeError::Tls)?;
+    let identity =
+        TlsIdentity::from_pem(&path.display().to_string(), &chain, &key).map_err(NodeError::Tls)?;
     let mut roots = Vec::new();
     for file in &tls.client_root_cas.files {
         let path = settings.path(file);
@@ -248,9 +255,15 @@ fn operations_router(parts: &Parts<'_>) -> Router {
         let stopped = stopped.clone();
         async move {
             let stopped = stopped.lock();
-            let reasons: Vec<String> =
-                stopped.iter().map(|(id, reason)| format!("{id}: {reason}")).collect();
-            if reasons.is_empty() { Ok(()) } else { Err(reasons.join("; ")) }
+            let reasons: Vec<String> = stopped
+                .iter()
+                .map(|(id, reason)| format!("{id}: {reason}"))
+                .collect();
+            if reasons.is_empty() {
+                Ok(())
+            } else {
+                Err(reasons.join("; "))
+            }
         }
     });
     operations.router()

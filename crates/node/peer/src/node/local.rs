@@ -80,7 +80,10 @@ fn warn_of_expiry(signer: &SigningIdentity, clock: &dyn Clock) {
     if left < 0 {
         tracing::error!("the peer's identity certificate has expired");
     } else if left < SOON {
-        tracing::warn!("the peer's identity certificate expires within {} hours", left / 3600);
+        tracing::warn!(
+            "the peer's identity certificate expires within {} hours",
+            left / 3600
+        );
     }
 }
 

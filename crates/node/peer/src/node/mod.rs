@@ -128,8 +128,7 @@ impl Node {
         let channels = Arc::new(Channels::new(&ledgers, env.clone(), ledger));
         let bound = Bound::take(&settings, &tls, &env).await?;
         let dev = options.chaincode_dev;
-        let chaincodes =
-            chaincode::assemble(&settings, &env, &channels, &identities, &bound, dev)?;
+        let chaincodes = chaincode::assemble(&settings, &env, &channels, &identities, &bound, dev)?;
         let orderers = Arc::new(ConfiguredOrderers::new(tls.clone(), &settings)?);
         let (fatal_tx, fatal) = mpsc::channel(1);
         let keeper = Arc::new(ChannelKeeper {
@@ -148,7 +147,7 @@ impl Node {
             pulls: settings.core.peer.gossip.org_leader,
             tls: tls.clone(),
             channels: Arc::downgrade(&channels),
-            chaincodes: chaincodes.clone(),
+            chaincodes: Arc::downgrade(&chaincodes),
             shutdown: shutdown.clone(),
             fatal: fatal_tx,
             stopped: Stopped::default(),
@@ -242,7 +241,13 @@ fn committer_options(settings: &Settings) -> CommitterOptions {
 /// peers that need not pull; one that is alone with the task tries more often.
 fn max_pause(settings: &Settings) -> std::time::Duration {
     const LONGEST: std::time::Duration = std::time::Duration::from_secs(10);
-    settings.core.peer.deliveryclient.re_connect_backoff_threshold.0.min(LONGEST)
+    settings
+        .core
+        .peer
+        .deliveryclient
+        .re_connect_backoff_threshold
+        .0
+        .min(LONGEST)
 }
 
 /// Opens the ledgers away from the threads that serve, because recovery reads disks for a while.

@@ -48,11 +48,16 @@ impl PeerTls {
         let pair = |cert: &str, key: &str| {
             let path = settings.path(cert);
             let (chain, key) = (read(&path)?, read(&settings.path(key))?);
-            TlsIdentity::from_pem(&path.display().to_string(), &chain, &key)
-                .map_err(NodeError::Tls)
+            TlsIdentity::from_pem(&path.display().to_string(), &chain, &key).map_err(NodeError::Tls)
         };
         let server = pair(&tls.cert.file, &tls.key.file)?;
-        let or = |own: &str, other: &str| if own.is_empty() { other.to_owned() } else { own.to_owned() };
+        let or = |own: &str, other: &str| {
+            if own.is_empty() {
+                other.to_owned()
+            } else {
+                own.to_owned()
+            }
+        };
         let mut client = None;
         let mut client_auth = ClientAuth::Request;
         let mut client_roots = None;
@@ -65,8 +70,7 @@ impl PeerTls {
             for file in &tls.client_root_cas.files {
                 let path = settings.path(file);
                 let pem = read(&path)?;
-                certificates_from_pem(&path.display().to_string(), &pem)
-                    .map_err(NodeError::Tls)?;
+                certificates_from_pem(&path.display().to_string(), &pem).map_err(NodeError::Tls)?;
                 configured_client_roots.extend_from_slice(&pem);
                 configured_client_roots.push(b'\n');
             }
@@ -122,7 +126,9 @@ impl PeerTls {
     /// Trusts as clients whoever the configured roots and the organisations of all joined channels
     /// vouch for. Called when a channel is joined or its configuration changes.
     pub(crate) fn refresh_client_roots(&self, channels: &Channels) {
-        let Some(roots) = &self.client_roots else { return };
+        let Some(roots) = &self.client_roots else {
+            return;
+        };
         let mut pem = self.configured_client_roots.clone();
         for channel in channels.list() {
             for root in tls_roots(&channel.config(), None) {
@@ -146,8 +152,10 @@ fn tls_roots(config: &ChannelConfig, only: Option<&str>) -> Vec<Vec<u8>> {
         if only.is_some_and(|id| id != msp.id()) {
             continue;
         }
-        let authorities =
-            msp.tls_root_certificates().iter().chain(msp.tls_intermediate_certificates());
+        let authorities = msp
+            .tls_root_certificates()
+            .iter()
+            .chain(msp.tls_intermediate_certificates());
         roots.extend(authorities.map(|authority| authority.to_pem().into_bytes()));
     }
     roots
@@ -179,7 +187,11 @@ impl ConfiguredOrderers {
                 "" => None,
                 file => Some(read(&settings.path(file))?),
             };
-            overrides.push(Override { from: entry.from.clone(), to: entry.to.clone(), roots });
+            overrides.push(Override {
+                from: entry.from.clone(),
+                to: entry.to.clone(),
+                roots,
+            });
         }
         let pings = &settings.core.peer.keepalive.delivery_client;
         Ok(Self {
@@ -241,7 +253,10 @@ impl Orderers for ConfiguredOrderers {
             return endpoints.clone();
         }
         let endpoints = self.of(&config);
-        known.insert(channel.id().to_owned(), (config.sequence(), endpoints.clone()));
+        known.insert(
+            channel.id().to_owned(),
+            (config.sequence(), endpoints.clone()),
+        );
         endpoints
     }
 }

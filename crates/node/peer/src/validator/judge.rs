@@ -56,9 +56,7 @@ pub(super) fn judge(
     let findings: Vec<Option<Findings<'_>>> = transactions
         .par_iter()
         .map(|tx| match &tx.content {
-            Content::Endorsed(Ok(action)) => {
-                find(tx, Some(action), &rules, scope, view).map(Some)
-            }
+            Content::Endorsed(Ok(action)) => find(tx, Some(action), &rules, scope, view).map(Some),
             Content::Endorsed(Err(_)) => find(tx, None, &rules, scope, view).map(Some),
             Content::Rejected(_) | Content::Config(_) => Ok(None),
         })
@@ -107,7 +105,11 @@ fn settle<'a>(
     let mut code = Code::Valid;
     let mut passed = Vec::new();
     for (name, outcome) in findings.namespaces {
-        let namespace = action.rwset.namespaces.iter().find(|ns| ns.namespace == name);
+        let namespace = action
+            .rwset
+            .namespaces
+            .iter()
+            .find(|ns| ns.namespace == name);
         let overtaken = !changed.is_empty()
             && namespace.is_some_and(|ns| written_keys(ns).any(|key| changed.contains(&key)));
         let found = match outcome {
@@ -131,20 +133,39 @@ fn settle<'a>(
 
 /// Every key that a namespace writes, values and metadata.
 fn written_keys(ns: &NsRwSet) -> impl Iterator<Item = KeyId<'_>> {
-    let public = ns.public.writes.iter().map(|w| (ns.namespace.as_str(), "", w.key.as_bytes()));
+    let public = ns
+        .public
+        .writes
+        .iter()
+        .map(|w| (ns.namespace.as_str(), "", w.key.as_bytes()));
     let private = ns.collections.iter().flat_map(move |c| {
-        c.hashed.hashed_writes.iter().map(|w| (ns.namespace.as_str(), c.collection.as_str(), &w.key_hash[..]))
+        c.hashed.hashed_writes.iter().map(|w| {
+            (
+                ns.namespace.as_str(),
+                c.collection.as_str(),
+                &w.key_hash[..],
+            )
+        })
     });
     public.chain(private).chain(policy_keys(ns))
 }
 
 /// Every key whose metadata, and so its policy, a namespace writes.
 fn policy_keys(ns: &NsRwSet) -> impl Iterator<Item = KeyId<'_>> {
-    let public =
-        ns.public.metadata_writes.iter().map(|w| (ns.namespace.as_str(), "", w.key.as_bytes()));
+    let public = ns
+        .public
+        .metadata_writes
+        .iter()
+        .map(|w| (ns.namespace.as_str(), "", w.key.as_bytes()));
     let private = ns.collections.iter().flat_map(move |c| {
         let hashed = c.hashed.metadata_writes.iter();
-        hashed.map(|w| (ns.namespace.as_str(), c.collection.as_str(), &w.key_hash[..]))
+        hashed.map(|w| {
+            (
+                ns.namespace.as_str(),
+                c.collection.as_str(),
+                &w.key_hash[..],
+            )
+        })
     });
     public.chain(private)
 }
@@ -157,7 +178,9 @@ fn all_rules<'a>(
 ) -> Result<HashMap<&'a str, Rules>, ValidateError> {
     let mut rules = HashMap::new();
     for tx in transactions {
-        let Content::Endorsed(Ok(action)) = &tx.content else { continue };
+        let Content::Endorsed(Ok(action)) = &tx.content else {
+            continue;
+        };
         for name in namespaces(action) {
             if !rules.contains_key(name) {
                 rules.insert(name, read_rules(name, scope, view)?);
@@ -178,24 +201,25 @@ fn namespaces(action: &Action) -> impl Iterator<Item = &str> {
     std::iter::once(action.chaincode.as_str()).chain(written)
 }
 
-fn read_rules(
-    name: &str,
-    scope: &Scope,
-    view: &impl StateView,
-) -> Result<Rules, ValidateError> {
+fn read_rules(name: &str, scope: &Scope, view: &impl StateView) -> Result<Rules, ValidateError> {
     let definition = match view.definition(name) {
         Ok(definition) => definition,
         Err(e) if e.is_ledger_failure() => return Err(ValidateError::Definition(e)),
         // A committed definition that makes no sense is the same on every peer.
         Err(e) => {
             tracing::warn!(chaincode = name, error = %e, "unusable chaincode definition");
-            return Ok(Rules { definition: None, rule: None });
+            return Ok(Rules {
+                definition: None,
+                rule: None,
+            });
         }
     };
     let rule = match &definition {
-        Some(definition) => {
-            Some(lifecycle::validation_rule(name, definition, scope.config().as_ref()))
-        }
+        Some(definition) => Some(lifecycle::validation_rule(
+            name,
+            definition,
+            scope.config().as_ref(),
+        )),
         None => legacy_rule(name, view)?,
     };
     let rule = rule.filter(|r| !r.plugin.is_empty() && !r.policy.is_empty());
@@ -210,10 +234,7 @@ fn read_rules(
     Ok(Rules { definition, rule })
 }
 
-fn legacy_rule(
-    name: &str,
-    view: &impl StateView,
-) -> Result<Option<ValidationRule>, ValidateError> {
+fn legacy_rule(name: &str, view: &impl StateView) -> Result<Option<ValidationRule>, ValidateError> {
     let found = lifecycle::legacy_validation(name, |key| view.state("lscc", key));
     let (plugin, policy) = match found {
         Ok(Some(found)) => found,
@@ -226,7 +247,9 @@ fn legacy_rule(
 }
 
 fn application_policy(policy: SignaturePolicyEnvelope) -> Bytes {
-    let policy = ApplicationPolicy { r#type: Some(PolicyType::SignaturePolicy(policy)) };
+    let policy = ApplicationPolicy {
+        r#type: Some(PolicyType::SignaturePolicy(policy)),
+    };
     policy.encode_to_vec().into()
 }
 
@@ -237,15 +260,31 @@ fn find<'a>(
     scope: &Scope,
     view: &impl StateView,
 ) -> Result<Findings<'a>, ValidateError> {
-    let duplicate = view.has_transaction(&tx.tx_id).map_err(ValidateError::State)?;
-    let mut found = Findings { duplicate, namespaces: Vec::new() };
-    let Some(action) = action.filter(|_| !duplicate) else { return Ok(found) };
+    let duplicate = view
+        .has_transaction(&tx.tx_id)
+        .map_err(ValidateError::State)?;
+    let mut found = Findings {
+        duplicate,
+        namespaces: Vec::new(),
+    };
+    let Some(action) = action.filter(|_| !duplicate) else {
+        return Ok(found);
+    };
     for name in namespaces(action) {
-        let Some(known) = rules.get(name) else { continue };
+        let Some(known) = rules.get(name) else {
+            continue;
+        };
         let outcome = match &known.rule {
             None => Outcome::Undefined,
             Some(rule) => {
-                let mut check = Check { action, known, rule, scope, view, passed: Vec::new() };
+                let mut check = Check {
+                    action,
+                    known,
+                    rule,
+                    scope,
+                    view,
+                    passed: Vec::new(),
+                };
                 match check.namespace(name)? {
                     true => Outcome::Endorsed,
                     false => Outcome::Refused,
@@ -272,7 +311,12 @@ impl<'a, V: StateView> Check<'a, V> {
     /// Whether the endorsers may write everything the namespace writes. At least one policy is
     /// evaluated, whatever is written.
     fn namespace(&mut self, name: &str) -> Result<bool, ValidateError> {
-        let written = self.action.rwset.namespaces.iter().find(|ns| ns.namespace == name);
+        let written = self
+            .action
+            .rwset
+            .namespaces
+            .iter()
+            .find(|ns| ns.namespace == name);
         let mut judged = false;
         for (ns, collection, key) in written.into_iter().flat_map(written_keys) {
             let parameter = self.parameter(ns, collection, key)?;
@@ -285,7 +329,10 @@ impl<'a, V: StateView> Check<'a, V> {
             }
             judged = true;
         }
-        Ok(judged || self.scope.satisfied(&self.rule.policy, &self.action.endorsers))
+        Ok(judged
+            || self
+                .scope
+                .satisfied(&self.rule.policy, &self.action.endorsers))
     }
 
     /// The policy that the key's metadata names, in the form of an application policy.
@@ -302,7 +349,8 @@ impl<'a, V: StateView> Check<'a, V> {
         // A parameter that cannot be read stops the channel in Fabric. Every peer holds the same
         // bytes, so here it is a policy that nobody satisfies.
         Ok(parameter.filter(|p| !p.is_empty()).map(|parameter| {
-            SignaturePolicyEnvelope::decode(parameter).map_or_else(|_| Bytes::new(), application_policy)
+            SignaturePolicyEnvelope::decode(parameter)
+                .map_or_else(|_| Bytes::new(), application_policy)
         }))
     }
 
@@ -316,8 +364,7 @@ impl<'a, V: StateView> Check<'a, V> {
         if !collection.is_empty()
             && let Some(definition) = &self.known.definition
         {
-            match lifecycle::collection_rule(definition, collection, self.scope.config().as_ref())
-            {
+            match lifecycle::collection_rule(definition, collection, self.scope.config().as_ref()) {
                 CollectionRule::Undefined => return false,
                 CollectionRule::Policy(own) if !own.is_empty() => {
                     policy = own;

@@ -53,7 +53,10 @@ pub(crate) struct Action {
 /// Opens one element of a block's data. Never fails: what cannot be read is a rejected
 /// transaction with the code Fabric gives it.
 pub(crate) fn open(data: &Bytes, scope: &Scope) -> Opened {
-    let rejected = |tx_id: String, code| Opened { tx_id, content: Content::Rejected(code) };
+    let rejected = |tx_id: String, code| Opened {
+        tx_id,
+        content: Content::Rejected(code),
+    };
     let Ok(envelope) = Envelope::decode(data.clone()) else {
         return rejected(String::new(), Code::InvalidOtherReason);
     };
@@ -72,9 +75,7 @@ pub(crate) fn open(data: &Bytes, scope: &Scope) -> Opened {
     };
     let id = &channel.channel_id;
     let signature = &envelope.signature;
-    if signature.is_empty()
-        || !scope.signed(id, &signer.creator, &envelope.payload, signature)
-    {
+    if signature.is_empty() || !scope.signed(id, &signer.creator, &envelope.payload, signature) {
         return rejected(tx_id, Code::BadCreatorSignature);
     }
     let content = match HeaderType::try_from(channel.r#type) {
@@ -137,7 +138,9 @@ fn proposal(
         return None;
     }
     let transaction = Transaction::decode(data).ok()?;
-    let [action] = transaction.actions.as_slice() else { return None };
+    let [action] = transaction.actions.as_slice() else {
+        return None;
+    };
     let signer = SignatureHeader::decode(action.header.clone()).ok()?;
     if !complete(&signer) {
         return None;
@@ -179,8 +182,7 @@ fn action(
         return Err(Code::InvalidChaincode);
     }
     if !action.events.is_empty() {
-        let event =
-            ChaincodeEvent::decode(action.events).map_err(|_| Code::InvalidOtherReason)?;
+        let event = ChaincodeEvent::decode(action.events).map_err(|_| Code::InvalidOtherReason)?;
         if event.chaincode_id != asked.name {
             return Err(Code::InvalidOtherReason);
         }
@@ -198,14 +200,18 @@ fn action(
 /// Whether a namespace appears twice.
 fn has_duplicates(rwset: &TxRwSet) -> bool {
     let mut seen = std::collections::HashSet::with_capacity(rwset.namespaces.len());
-    !rwset.namespaces.iter().all(|ns| seen.insert(ns.namespace.as_str()))
+    !rwset
+        .namespaces
+        .iter()
+        .all(|ns| seen.insert(ns.namespace.as_str()))
 }
 
 /// Whether anything in a namespace changes: values or metadata, public or private.
 pub(crate) fn writes(ns: &NsRwSet) -> bool {
     !ns.public.writes.is_empty()
         || !ns.public.metadata_writes.is_empty()
-        || ns.collections.iter().any(|c| {
-            !c.hashed.hashed_writes.is_empty() || !c.hashed.metadata_writes.is_empty()
-        })
+        || ns
+            .collections
+            .iter()
+            .any(|c| !c.hashed.hashed_writes.is_empty() || !c.hashed.metadata_writes.is_empty())
 }

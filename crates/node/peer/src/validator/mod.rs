@@ -123,17 +123,22 @@ impl Prepared {
 
     /// Whether the block carries a configuration.
     pub fn reconfigures(&self) -> bool {
-        self.transactions.iter().any(|tx| matches!(tx.content, Content::Config(_)))
+        self.transactions
+            .iter()
+            .any(|tx| matches!(tx.content, Content::Config(_)))
     }
 
     /// The transactions that carry private write sets: place in the block, id, read/write set.
     pub fn private_writers(&self) -> impl Iterator<Item = (usize, &str, &TxRwSet)> {
-        self.transactions.iter().enumerate().filter_map(|(index, tx)| match &tx.content {
-            Content::Endorsed(Ok(action)) if action.rwset.has_private_writes() => {
-                Some((index, tx.tx_id.as_str(), &action.rwset))
-            }
-            _ => None,
-        })
+        self.transactions
+            .iter()
+            .enumerate()
+            .filter_map(|(index, tx)| match &tx.content {
+                Content::Endorsed(Ok(action)) if action.rwset.has_private_writes() => {
+                    Some((index, tx.tx_id.as_str(), &action.rwset))
+                }
+                _ => None,
+            })
     }
 
     /// Writes of the transactions that ended as valid to `_lifecycle`: whether there are any, and
@@ -142,7 +147,9 @@ impl Prepared {
         let mut written = false;
         let mut redefined = Vec::new();
         for (tx, code) in self.transactions.iter().zip(codes) {
-            let Content::Endorsed(Ok(action)) = &tx.content else { continue };
+            let Content::Endorsed(Ok(action)) = &tx.content else {
+                continue;
+            };
             if *code != TxValidationCode::Valid {
                 continue;
             }
@@ -151,7 +158,11 @@ impl Prepared {
                     continue;
                 }
                 written |= message::writes(ns);
-                let names = ns.public.writes.iter().filter_map(|w| redefined_chaincode(&w.key));
+                let names = ns
+                    .public
+                    .writes
+                    .iter()
+                    .filter_map(|w| redefined_chaincode(&w.key));
                 redefined.extend(names.map(str::to_owned));
             }
         }
@@ -187,9 +198,16 @@ impl Validator {
     pub fn prepare(&self, block: &Block, scope: &Arc<Scope>) -> Prepared {
         let envelopes = block.envelopes();
         let transactions = self.pool.install(|| {
-            envelopes.par_iter().map(|data| message::open(data, scope)).collect::<Vec<_>>()
+            envelopes
+                .par_iter()
+                .map(|data| message::open(data, scope))
+                .collect::<Vec<_>>()
         });
-        Prepared { number: block.number(), scope: scope.clone(), transactions }
+        Prepared {
+            number: block.number(),
+            scope: scope.clone(),
+            transactions,
+        }
     }
 
     /// Decides the code of each transaction against the state just before the block.
@@ -198,8 +216,9 @@ impl Validator {
         prepared: &Prepared,
         view: &impl StateView,
     ) -> Result<Judged, ValidateError> {
-        let mut codes =
-            self.pool.install(|| judge::judge(&prepared.transactions, &prepared.scope, view))?;
+        let mut codes = self
+            .pool
+            .install(|| judge::judge(&prepared.transactions, &prepared.scope, view))?;
         judge::mark_duplicates(&prepared.transactions, &mut codes);
         let config = new_config(prepared)?;
         Ok(Judged { codes, config })
@@ -211,7 +230,9 @@ fn new_config(prepared: &Prepared) -> Result<Option<Arc<ChannelConfig>>, Validat
     let block = prepared.number;
     let mut newest: Option<Arc<ChannelConfig>> = None;
     for tx in &prepared.transactions {
-        let Content::Config(data) = &tx.content else { continue };
+        let Content::Config(data) = &tx.content else {
+            continue;
+        };
         let envelope = ConfigEnvelope::decode(data.clone())
             .map_err(|source| ValidateError::MalformedConfig { block, source })?;
         let current = newest.as_ref().unwrap_or_else(|| prepared.scope.config());

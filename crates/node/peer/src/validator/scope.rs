@@ -24,7 +24,10 @@ pub struct Scope {
 impl Scope {
     /// The scope of a configuration.
     pub fn new(config: Arc<ChannelConfig>) -> Self {
-        Self { config, policies: RwLock::default() }
+        Self {
+            config,
+            policies: RwLock::default(),
+        }
     }
 
     /// The configuration.
@@ -43,7 +46,9 @@ impl Scope {
         if channel_id != self.config.channel_id() {
             return false;
         }
-        let Ok(identity) = self.config.msp_manager().deserialize(creator) else { return false };
+        let Ok(identity) = self.config.msp_manager().deserialize(creator) else {
+            return false;
+        };
         identity.validate().is_ok() && identity.verify(message, signature).is_ok()
     }
 
@@ -60,11 +65,17 @@ impl Scope {
             let Ok(identity) = self.config.msp_manager().deserialize(&endorsement.endorser) else {
                 continue;
             };
-            if valid.iter().any(|v| v.msp_id() == identity.msp_id() && v.id() == identity.id()) {
+            if valid
+                .iter()
+                .any(|v| v.msp_id() == identity.msp_id() && v.id() == identity.id())
+            {
                 continue;
             }
             let message: [&[u8]; 2] = [response, &endorsement.endorser];
-            if identity.verify_parts(&message, &endorsement.signature).is_ok() {
+            if identity
+                .verify_parts(&message, &endorsement.signature)
+                .is_ok()
+            {
                 valid.push(identity);
             }
         }

@@ -472,3 +472,63 @@ pub fn results(namespaces: &[(&str, KvrwSet)]) -> TxReadWriteSet {
         ns_rwset,
     }
 }
+
+/// A transaction that commits the first definition of a chaincode.
+pub fn define(network: &Network, name: &str, rule: &str) -> Tx {
+    use selvage_peer::lifecycle::{
+        DEFINITION_FIELDS, DEFINITION_TYPE, NAMESPACES, encode_bytes, encode_int64, field_key,
+        metadata_key,
+    };
+    use selvage_proto::lifecycle::{
+        ChaincodeEndorsementInfo, ChaincodeValidationInfo, StateMetadata,
+    };
+    use selvage_proto::peer::ApplicationPolicy;
+    use selvage_proto::peer::application_policy::Type;
+
+    let policy = selvage_identity::policy::dsl::parse(rule).expect("policy");
+    let policy = ApplicationPolicy {
+        r#type: Some(Type::SignaturePolicy(policy)),
+    };
+    let endorsement = ChaincodeEndorsementInfo {
+        version: "1.0".to_owned(),
+        init_required: false,
+        endorsement_plugin: "escc".to_owned(),
+    };
+    let validation = ChaincodeValidationInfo {
+        validation_plugin: "vscc".to_owned(),
+        validation_parameter: policy.encode_to_vec().into(),
+    };
+    let metadata = StateMetadata {
+        datatype: DEFINITION_TYPE.to_owned(),
+        fields: DEFINITION_FIELDS.iter().map(|f| (*f).to_owned()).collect(),
+    };
+    let field = |field: &str, value: Vec<u8>| KvWrite {
+        key: field_key(NAMESPACES, name, field),
+        is_delete: false,
+        value: value.into(),
+    };
+    let writes = vec![
+        field("Collections", encode_bytes(Bytes::new())),
+        field("EndorsementInfo", encode_bytes(endorsement.encode_to_vec())),
+        field("Sequence", encode_int64(1)),
+        field("ValidationInfo", encode_bytes(validation.encode_to_vec())),
+        KvWrite {
+            key: metadata_key(NAMESPACES, name),
+            is_delete: false,
+            value: metadata.encode_to_vec().into(),
+        },
+    ];
+    let set = results(&[(
+        "_lifecycle",
+        KvrwSet {
+            writes,
+            ..Default::default()
+        },
+    )]);
+    Tx::new(
+        &network.one.client,
+        &[&network.one.peer, &network.two.peer],
+        "_lifecycle",
+        &set,
+    )
+}
