@@ -31,7 +31,13 @@ fn main() -> ExitCode {
             } else {
                 COMMIT
             };
+            // Scripts know the names that Go gives to architectures.
             let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+            let arch = match arch {
+                "x86_64" => "amd64",
+                "aarch64" => "arm64",
+                other => other,
+            };
             println!("orderer:\n Version: {VERSION}\n Commit SHA: {commit}\n OS/Arch: {os}/{arch}");
             ExitCode::SUCCESS
         }

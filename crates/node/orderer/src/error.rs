@@ -80,7 +80,7 @@ pub enum OrdererError {
         channel: String,
         /// Why.
         #[source]
-        source: ChainError,
+        source: Box<ChainError>,
     },
     /// A channel's disk failed while the node ran; going on could lose blocks.
     #[error("the orderer stopped because channel {channel} can no longer write: {reason}")]

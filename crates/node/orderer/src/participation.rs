@@ -66,7 +66,9 @@ pub(crate) struct Participation {
     registrar: Arc<Registrar>,
 }
 
-type Answer = Result<Response<Bytes>, Response<Bytes>>;
+/// A refusal; boxed, because most requests succeed.
+type Refused = Box<Response<Bytes>>;
+type Answer = Result<Response<Bytes>, Refused>;
 
 impl Participation {
     pub(crate) fn new(registrar: Arc<Registrar>) -> Self {
@@ -92,7 +94,7 @@ impl Participation {
                 _ => Err(not_found()),
             }
         };
-        answer.unwrap_or_else(|error| error)
+        answer.unwrap_or_else(|refused| *refused)
     }
 
     async fn channels(&self, request: WholeRequest) -> Answer {
@@ -138,7 +140,7 @@ impl Participation {
                 check_id(id)?;
                 let chain = self.registrar.chain(id);
                 let chain = chain.ok_or_else(|| {
-                    json_error(StatusCode::NOT_FOUND, &ManageError::Unknown.to_string())
+                    refused(StatusCode::NOT_FOUND, &ManageError::Unknown.to_string())
                 })?;
                 Ok(uncached(json(StatusCode::OK, &info(&chain))))
             }
@@ -162,7 +164,7 @@ impl Participation {
         check_id(id)?;
         let named = matches!(which, "newest" | "oldest" | "config");
         if !named && which.parse::<i64>().is_err() {
-            return Err(json_error(
+            return Err(refused(
                 StatusCode::BAD_REQUEST,
                 &format!("invalid block ID: '{which}' not equal <newest|oldest|config|(number)>"),
             ));
@@ -170,7 +172,7 @@ impl Participation {
         let block = self
             .registrar
             .fetch(id, which)
-            .map_err(|error| json_error(StatusCode::NOT_FOUND, &error.to_string()))?;
+            .map_err(|error| refused(StatusCode::NOT_FOUND, &error.to_string()))?;
         let mut response = Response::new(Bytes::from(block.encode_to_vec()));
         let octets = HeaderValue::from_static("application/octet-stream");
         response.headers_mut().insert(header::CONTENT_TYPE, octets);
@@ -192,7 +194,7 @@ impl Participation {
         match joined {
             Ok(Ok(chain)) => Ok(created(&chain)),
             Ok(Err(error)) => Err(manage_error("cannot join", &error)),
-            Err(_) => Err(empty(StatusCode::INTERNAL_SERVER_ERROR)),
+            Err(_) => Err(Box::new(empty(StatusCode::INTERNAL_SERVER_ERROR))),
         }
     }
 
@@ -215,7 +217,7 @@ impl Participation {
         }
         let Some(chain) = self.registrar.chain(&id) else {
             let error = format!("cannot update: {}", ManageError::Unknown);
-            return Err(json_error(StatusCode::METHOD_NOT_ALLOWED, &error));
+            return Err(refused(StatusCode::METHOD_NOT_ALLOWED, &error));
         };
         let failed = |reason: &str| {
             bad_request(&format!(
@@ -266,20 +268,18 @@ fn created(chain: &Chain) -> Response<Bytes> {
     response
 }
 
-fn manage_error(what: &str, error: &ManageError) -> Response<Bytes> {
+fn manage_error(what: &str, error: &ManageError) -> Refused {
     let message = format!("{what}: {error}");
     match error {
         ManageError::Exists => not_allowed(&message, "GET, DELETE"),
-        ManageError::Unknown | ManageError::NotFound(_) => {
-            json_error(StatusCode::NOT_FOUND, &message)
-        }
-        ManageError::PendingRemoval => json_error(StatusCode::CONFLICT, &message),
+        ManageError::Unknown | ManageError::NotFound(_) => refused(StatusCode::NOT_FOUND, &message),
+        ManageError::PendingRemoval => refused(StatusCode::CONFLICT, &message),
         _ => bad_request(&message),
     }
 }
 
 /// The content of the one part that a form may have, which must be a file.
-async fn only_part(request: WholeRequest, key: &str) -> Result<Bytes, Response<Bytes>> {
+async fn only_part(request: WholeRequest, key: &str) -> Result<Bytes, Refused> {
     let parts = form_parts(request)
         .await
         .map_err(|reason| bad_request(&format!("cannot read form from request body: {reason}")))?;
@@ -300,7 +300,7 @@ async fn only_part(request: WholeRequest, key: &str) -> Result<Bytes, Response<B
 
 fn redirect(request: &WholeRequest) -> Answer {
     if request.method() != Method::GET {
-        return Err(empty(StatusCode::METHOD_NOT_ALLOWED));
+        return Err(Box::new(empty(StatusCode::METHOD_NOT_ALLOWED)));
     }
     let mut response = empty(StatusCode::FOUND);
     let location = HeaderValue::from_static(CHANNELS);
@@ -308,7 +308,7 @@ fn redirect(request: &WholeRequest) -> Answer {
     Ok(response)
 }
 
-fn accepts_json(request: &WholeRequest) -> Result<(), Response<Bytes>> {
+fn accepts_json(request: &WholeRequest) -> Result<(), Refused> {
     let accept = request.headers().get(header::ACCEPT);
     let accept = accept.map_or("", |value| value.to_str().unwrap_or("?"));
     let fits = |option: &str| {
@@ -319,13 +319,13 @@ fn accepts_json(request: &WholeRequest) -> Result<(), Response<Bytes>> {
     if accept.is_empty() || accept.split(',').any(fits) {
         return Ok(());
     }
-    Err(json_error(
+    Err(refused(
         StatusCode::NOT_ACCEPTABLE,
         "response Content-Type is application/json only",
     ))
 }
 
-fn check_form(request: &WholeRequest) -> Result<(), Response<Bytes>> {
+fn check_form(request: &WholeRequest) -> Result<(), Refused> {
     let given = request.headers().get(header::CONTENT_TYPE);
     let given = given.map_or("", |value| value.to_str().unwrap_or("?"));
     if given.contains("multipart/form-data") {
@@ -339,7 +339,7 @@ fn check_form(request: &WholeRequest) -> Result<(), Response<Bytes>> {
     Err(bad_request(&format!("unsupported Content-Type: {shown}")))
 }
 
-fn check_id(id: &str) -> Result<(), Response<Bytes>> {
+fn check_id(id: &str) -> Result<(), Refused> {
     check_channel_id(id)
         .map_err(|error| bad_request(&format!("invalid channel ID: {}", in_full(&error))))
 }
@@ -348,21 +348,25 @@ fn method_error(request: &WholeRequest) -> String {
     format!("invalid request method: {}", request.method())
 }
 
-fn bad_request(message: &str) -> Response<Bytes> {
-    json_error(StatusCode::BAD_REQUEST, message)
+fn refused(status: StatusCode, message: &str) -> Refused {
+    Box::new(json_error(status, message))
 }
 
-fn not_allowed(message: &str, allow: &'static str) -> Response<Bytes> {
-    let mut response = json_error(StatusCode::METHOD_NOT_ALLOWED, message);
+fn bad_request(message: &str) -> Refused {
+    refused(StatusCode::BAD_REQUEST, message)
+}
+
+fn not_allowed(message: &str, allow: &'static str) -> Refused {
+    let mut response = refused(StatusCode::METHOD_NOT_ALLOWED, message);
     let allow = HeaderValue::from_static(allow);
     response.headers_mut().insert(header::ALLOW, allow);
     response
 }
 
-fn not_found() -> Response<Bytes> {
+fn not_found() -> Refused {
     let mut response = Response::new(Bytes::from_static(b"404 page not found\n"));
     *response.status_mut() = StatusCode::NOT_FOUND;
-    response
+    Box::new(response)
 }
 
 fn uncached(mut response: Response<Bytes>) -> Response<Bytes> {

@@ -120,7 +120,7 @@ impl Registrar {
             }
             Err(source) => Err(OrdererError::Channel {
                 channel: name.to_owned(),
-                source,
+                source: Box::new(source),
             }),
         }
     }
