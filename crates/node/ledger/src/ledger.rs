@@ -63,7 +63,7 @@ impl Default for LedgerOptions {
             blocks: BlockStoreOptions::default(),
             state: StateStorage::Database,
             cache_bytes: 4 << 20,
-            memtable_bytes: 8 << 20,
+            memtable_bytes: 4 << 20,
             history: true,
         }
     }
@@ -281,11 +281,10 @@ impl Ledger {
             return Err(LedgerError::Poisoned);
         }
         let number = block.number();
-        let expected = self.blocks.height();
-        if number != expected {
-            let got = number;
-            return Err(BlockStoreError::OutOfOrder { got, expected }.into());
-        }
+        let header = block.header.clone().unwrap_or_default();
+        // Before anything is kept for it: private data of a block that cannot be added must not
+        // lie around for the one that can.
+        self.blocks.check_follows(&header)?;
         let mut parsed = commit::parse(&block, codes)?;
         let view = self.view();
         let validated = mvcc::validate(number, &mut parsed.txs, &view, true)?;
@@ -309,7 +308,6 @@ impl Ledger {
         let namespaces = namespaces.into_iter().map(str::to_owned).collect();
 
         let sets = self.keep_private(&block, private, &view, &mut writer)?;
-        let header = block.header.clone().unwrap_or_default();
         self.blocks.append_encoded(&[(header, raw.clone())])?;
         // From here on the block counts; whatever fails now is repaired at the next start.
         writer.poisoned = true;
@@ -545,6 +543,14 @@ impl Ledger {
     /// When the change cannot be written.
     pub fn purge_transient_below(&self, height: u64) -> Result<()> {
         self.private.purge_transient_below(height)
+    }
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ledger")
+            .field("blocks", &self.blocks)
+            .finish_non_exhaustive()
     }
 }
 

@@ -57,6 +57,25 @@ pub struct ChainInfo {
     pub previous_hash: Bytes,
 }
 
+impl ChainInfo {
+    fn check_next(&self, header: &BlockHeader) -> Result<()> {
+        if header.number != self.height {
+            return Err(BlockStoreError::OutOfOrder {
+                got: header.number,
+                expected: self.height,
+            });
+        }
+        if !self.current_hash.is_empty() && header.previous_hash != self.current_hash {
+            return Err(BlockStoreError::PreviousHash {
+                number: header.number,
+                got: hex::encode(&header.previous_hash),
+                have: hex::encode(&self.current_hash),
+            });
+        }
+        Ok(())
+    }
+}
+
 /// A chain of blocks in a folder.
 pub struct BlockStore {
     disk: Arc<dyn Disk>,
@@ -302,19 +321,7 @@ impl BlockStore {
     fn check_order(&self, blocks: &[(BlockHeader, Bytes)]) -> Result<ChainInfo> {
         let mut info = self.info();
         for (header, raw) in blocks {
-            if header.number != info.height {
-                return Err(BlockStoreError::OutOfOrder {
-                    got: header.number,
-                    expected: info.height,
-                });
-            }
-            if !info.current_hash.is_empty() && header.previous_hash != info.current_hash {
-                return Err(BlockStoreError::PreviousHash {
-                    number: header.number,
-                    got: hex::encode(&header.previous_hash),
-                    have: hex::encode(&info.current_hash),
-                });
-            }
+            info.check_next(header)?;
             if raw.len() > MAX_BLOCK {
                 return Err(BlockStoreError::TooLarge {
                     number: header.number,
@@ -325,6 +332,11 @@ impl BlockStore {
             info = info_after(header);
         }
         Ok(info)
+    }
+
+    /// An error unless a block with this header can be added now.
+    pub(crate) fn check_follows(&self, header: &BlockHeader) -> Result<()> {
+        self.inner.read().info.check_next(header)
     }
 
     /// Finishes the active segment when it is large enough. The next write makes a new one.
@@ -499,6 +511,15 @@ impl BlockStore {
             handles.pop_front();
         }
         Ok(file)
+    }
+}
+
+impl std::fmt::Debug for BlockStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlockStore")
+            .field("dir", &self.dir)
+            .field("height", &self.height())
+            .finish_non_exhaustive()
     }
 }
 

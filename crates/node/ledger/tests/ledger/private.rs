@@ -295,6 +295,21 @@ fn private_data_survives_a_failed_block() {
 }
 
 #[test]
+fn a_block_that_does_not_fit_leaves_no_private_data() {
+    let ledger = in_memory();
+    put(&ledger, &[("x", "0")]);
+    let done = simulate(&ledger, "tx", |s| {
+        s.set_private_data(NS, COLL, "k", value("v")).unwrap();
+    });
+    let sets = PrivateSets::from([(0, done.private.unwrap())]);
+    let mut block = next_block(&ledger, vec![transaction("tx", done.results)]);
+    block.header.as_mut().unwrap().previous_hash = value("another chain");
+    assert!(ledger.commit(block, &[Code::Valid], &sets).is_err());
+    put(&ledger, &[("x", "1")]);
+    assert!(ledger.private_data(1).unwrap().is_empty());
+}
+
+#[test]
 fn transient_sets_wait_for_their_block() {
     let ledger = in_memory();
     assert!(ledger.transient("a").unwrap().is_empty());
