@@ -694,3 +694,35 @@ fn the_shipped_configtx_yaml_is_usable() {
             .is_empty()
     );
 }
+
+/// Every damaged byte of a configuration and of an update gives an error or another configuration,
+/// never a panic.
+#[test]
+fn damaged_bytes_do_not_panic() {
+    let consortium = Consortium::new();
+    let genesis = consortium.genesis();
+    let current = config(&consortium);
+    let admin = consortium.orderer.member("olga", NodeRole::Admin);
+    let good = update(current.config(), &with_messages(&current, 17), &[&admin]);
+    let damage = |bytes: &[u8], at: usize| {
+        let mut damaged = bytes.to_vec();
+        damaged[at] ^= 1 << (at % 8);
+        damaged
+    };
+    let envelope = genesis.envelopes()[0].clone();
+    for at in (0..envelope.len()).step_by(31) {
+        let mut block = genesis.clone();
+        if let Some(data) = block.data.as_mut() {
+            data.data[0] = damage(&envelope, at).into();
+        }
+        let _ = ChannelConfig::from_block(&block);
+        let _ = block::verify_genesis(&block);
+    }
+    for at in 0..good.payload.len() {
+        let mut bad = good.clone();
+        bad.payload = damage(&good.payload, at).into();
+        if let Ok(proposed) = current.propose_update(&bad) {
+            let _ = current.apply(&proposed);
+        }
+    }
+}

@@ -19,6 +19,7 @@ use selvage_proto::gateway::{
 use selvage_proto::peer::{ChaincodeEvent, TxValidationCode};
 use serde::{Deserialize, Serialize};
 
+use crate::deliver::From;
 use crate::error::ClientError;
 use crate::node::{Peer, within};
 use crate::proposal::{Invocation, Proposal, transaction_result};
@@ -85,6 +86,12 @@ impl Checkpoint {
             block: Some(block),
             after_tx: None,
         }
+    }
+
+    /// Where a stream of blocks has to start. The block may have been handled in part: pass over
+    /// its transactions up to [`Self::after_tx`].
+    pub fn start(&self) -> From {
+        self.block.map_or(From::Newest, From::Block)
     }
 
     /// An event of this block was handled.
@@ -322,4 +329,24 @@ pub(crate) fn committed(
         block: status.block,
         code: status.code,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checkpoints_survive_being_written_down() {
+        let mut checkpoint = Checkpoint::default();
+        assert_eq!(checkpoint.start(), From::Newest);
+        checkpoint.event(7, "tx");
+        assert_eq!(checkpoint.start(), From::Block(7));
+        let text = serde_json::to_string(&checkpoint).expect("JSON");
+        assert_eq!(
+            serde_json::from_str::<Checkpoint>(&text).expect("JSON"),
+            checkpoint
+        );
+        checkpoint.block_done(7);
+        assert_eq!(checkpoint, Checkpoint::at_block(8));
+    }
 }

@@ -134,3 +134,22 @@ fn gateway_answers_decode() {
     let evaluated = EvaluateResponse::decode(read("evaluate-response.bin")).expect("an answer");
     assert_eq!(evaluated.result.expect("a result").status, 200);
 }
+
+#[test]
+fn damaged_blocks_are_shown_as_far_as_they_go() {
+    let Some(golden) = selvage_testing::golden_dir("client: damaged blocks") else {
+        return;
+    };
+    for number in [0, 33, 95] {
+        let path = golden.join(format!("corpus/blocks/{number:03}.block"));
+        let bytes = fs::read(path).expect("a golden block");
+        let block = Block::decode(Bytes::from(bytes)).expect("a block");
+        let raw = block.envelopes()[0].clone();
+        for at in (0..raw.len()).step_by(43) {
+            let mut damaged = raw.to_vec();
+            damaged[at] ^= 1 << (at % 8);
+            let view = explorer::transaction(&damaged.into(), 0, Some(255));
+            assert_eq!(view.size, raw.len());
+        }
+    }
+}
