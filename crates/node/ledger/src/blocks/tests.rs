@@ -309,7 +309,7 @@ fn damage_is_named_or_cut_off() {
         if at as u64 >= last {
             check_holds(&opened.unwrap(), &blocks[..7]);
         } else {
-            let error = opened.err().expect("damage shows");
+            let error = opened.expect_err("damage shows");
             assert!(
                 matches!(error, BlockStoreError::Corrupt { .. }),
                 "byte {at}: {error:?}"
