@@ -7,7 +7,9 @@ use time::format_description::well_known::Rfc3339;
 
 /// Unix nanoseconds.
 pub(crate) fn now_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
@@ -28,7 +30,10 @@ pub(crate) fn rfc3339(unix_ns: i64) -> String {
     }
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ns))
         .ok()
-        .and_then(|t| t.replace_nanosecond(t.nanosecond() / 1_000_000 * 1_000_000).ok())
+        .and_then(|t| {
+            t.replace_nanosecond(t.nanosecond() / 1_000_000 * 1_000_000)
+                .ok()
+        })
         .and_then(|t| t.format(&Rfc3339).ok())
         .unwrap_or_default()
 }
@@ -39,7 +44,10 @@ mod tests {
 
     #[test]
     fn times_are_written_to_the_millisecond() {
-        assert_eq!(rfc3339(1_618_218_591_906_093_855), "2021-04-12T09:09:51.906Z");
+        assert_eq!(
+            rfc3339(1_618_218_591_906_093_855),
+            "2021-04-12T09:09:51.906Z"
+        );
         assert_eq!(rfc3339(0), "");
     }
 }

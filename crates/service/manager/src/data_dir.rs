@@ -41,14 +41,19 @@ impl DataDir {
         let mut flock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(flock) => flock,
             Err((_, Errno::EWOULDBLOCK)) => {
-                return Err(ManagerError::Locked { pid: holder(&path).unwrap_or(0), path });
+                return Err(ManagerError::Locked {
+                    pid: holder(&path).unwrap_or(0),
+                    path,
+                });
             }
             Err((_, errno)) => return Err(ManagerError::file("lock", &lock, errno.into())),
         };
         let fail = |e| ManagerError::file("write", &lock, e);
         flock.set_len(0).map_err(fail)?;
         flock.rewind().map_err(fail)?;
-        flock.write_all(std::process::id().to_string().as_bytes()).map_err(fail)?;
+        flock
+            .write_all(std::process::id().to_string().as_bytes())
+            .map_err(fail)?;
         check_space(&path)?;
         Ok(Self { path, _lock: flock })
     }
@@ -69,8 +74,23 @@ impl DataDir {
 #[must_use]
 pub fn holder(path: &Path) -> Option<i32> {
     let mut text = String::new();
-    File::open(path.join("lock")).ok()?.take(32).read_to_string(&mut text).ok()?;
+    File::open(path.join("lock"))
+        .ok()?
+        .take(32)
+        .read_to_string(&mut text)
+        .ok()?;
     text.trim().parse().ok()
+}
+
+/// Whether a process has the folder.
+pub(crate) fn is_held(path: &Path) -> bool {
+    let Ok(file) = File::open(path.join("lock")) else {
+        return false;
+    };
+    matches!(
+        Flock::lock(file, FlockArg::LockExclusiveNonblock),
+        Err((_, Errno::EWOULDBLOCK))
+    )
 }
 
 /// Fails when the volume of the folder is nearly full.

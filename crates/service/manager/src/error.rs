@@ -109,7 +109,12 @@ impl ManagerError {
             }
             _ => source.to_string(),
         };
-        Self::File { action, path, hint, source }
+        Self::File {
+            action,
+            path,
+            hint,
+            source,
+        }
     }
 
     /// For `map_err` on queries.
@@ -121,6 +126,9 @@ impl ManagerError {
 impl From<ManagerError> for ApiError {
     fn from(error: ManagerError) -> Self {
         tracing::error!(%error, "request failed inside the manager");
-        Self::new(ErrorCode::Internal, format!("Internal Server Error: {error}"))
+        Self::new(
+            ErrorCode::Internal,
+            format!("Internal Server Error: {error}"),
+        )
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct ChaincodePlan {
     pub(crate) name: String,
     /// Version in the definition.
     pub(crate) version: String,
+    /// Label of the package.
+    pub(crate) label: String,
     /// Fabric package (`tgz`).
     pub(crate) package: bytes::Bytes,
 }

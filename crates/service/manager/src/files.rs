@@ -52,7 +52,9 @@ pub(crate) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, ManagerEr
     let fail = |e| ManagerError::file("read", path, e);
     let size = fs::metadata(path).map_err(fail)?.len();
     if size > limit {
-        return Err(fail(std::io::Error::other(format!("{size} bytes, more than {limit}"))));
+        return Err(fail(std::io::Error::other(format!(
+            "{size} bytes, more than {limit}"
+        ))));
     }
     fs::read(path).map_err(fail)
 }
@@ -82,7 +84,12 @@ mod tests {
         assert!(read_limited(&path, 2).is_err());
         let mode = fs::metadata(&path).expect("exists").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(fs::read_dir(dir.path().join("a/b")).expect("folder").count(), 1);
+        assert_eq!(
+            fs::read_dir(dir.path().join("a/b"))
+                .expect("folder")
+                .count(),
+            1
+        );
         remove_dir(&dir.path().join("a")).expect("remove");
         remove_dir(&dir.path().join("a")).expect("remove twice");
     }

@@ -7,20 +7,43 @@
 //! * `operations`: the engine that creates and deletes instances step by step, and its steps;
 //! * `network`: an instance on paper: names, ports, key material, genesis blocks, node
 //!   configuration (Fabric's `core.yaml` and `orderer.yaml`);
-//! * `driver`: running the nodes; today as supervised child processes.
+//! * `driver`: running the nodes; today as supervised child processes;
+//! * `nodes`: what is asked of running nodes (Fabric's `peer channel join`, `osnadmin channel join`,
+//!   `peer lifecycle chaincode …`);
+//! * `http`: the server; `browser`: the block browser behind it;
+//! * `up` and `control`: what `selvage up` and `selvage down` do.
 
+mod access;
+mod archive;
 pub mod auth;
+mod browser;
+mod call;
 mod clock;
+pub mod control;
 mod data_dir;
 mod driver;
 mod error;
 mod fabric;
 mod files;
+mod http;
 mod network;
+mod nodes;
 mod operations;
+mod portal;
 mod random;
+mod sample;
+mod service;
 mod store;
+mod up;
 
-pub use data_dir::{DataDir, holder};
+pub use access::Access;
+pub use call::{Call, CallAnswer, call};
+pub use data_dir::DataDir;
 pub use driver::local::Programs;
 pub use error::ManagerError;
+pub use http::router;
+pub use portal::Portal;
+pub use sample::{SAMPLE_NAME, SAMPLE_VERSION, Sample};
+pub use selvage_net::CancellationToken;
+pub use service::{LOG_FILE, Manager, Settings};
+pub use up::{GatewayReport, UpAnswer, UpReport, UpRequest};

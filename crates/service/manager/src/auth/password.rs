@@ -23,7 +23,11 @@ fn derive(password: &str, salt: &[u8]) -> Result<[u8; 32], ManagerError> {
 /// The text to store: scheme, salt and hash. Takes tens of milliseconds: not for the async threads.
 pub(crate) fn hash(password: &str) -> Result<String, ManagerError> {
     let salt: [u8; 16] = random::bytes();
-    Ok(format!("{SCHEME}${}${}", hex::encode(salt), hex::encode(derive(password, &salt)?)))
+    Ok(format!(
+        "{SCHEME}${}${}",
+        hex::encode(salt),
+        hex::encode(derive(password, &salt)?)
+    ))
 }
 
 /// Whether the password is the one that was hashed. Compares in constant time.
@@ -42,9 +46,10 @@ pub(crate) fn verify(password: &str, stored: &str) -> Result<bool, ManagerError>
         return Err(corrupt("no hexadecimal"));
     };
     let real = derive(password, &salt)?;
-    let differ = real.iter().zip(&hash).fold(real.len() ^ hash.len(), |d, (a, b)| {
-        d | usize::from(a ^ b)
-    });
+    let differ = real
+        .iter()
+        .zip(&hash)
+        .fold(real.len() ^ hash.len(), |d, (a, b)| d | usize::from(a ^ b));
     Ok(differ == 0)
 }
 

@@ -17,8 +17,11 @@ pub const ALGORITHM: &str = "SDK-HMAC-SHA256";
 pub const WINDOW_S: i64 = 15 * 60;
 
 /// What Python's `quote(s, safe='~')` leaves alone: the unreserved characters of RFC 3986.
-const QUOTED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const QUOTED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// Why a signature was not accepted. All answer 401; the text helps an honest caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +48,9 @@ pub enum SignatureError {
     #[error("X-Sdk-Content-Sha256 is not the hash of the body")]
     PayloadMismatch,
     /// The signature is another one.
-    #[error("the signature does not match; check the secret key and that nothing changed the request")]
+    #[error(
+        "the signature does not match; check the secret key and that nothing changed the request"
+    )]
     Mismatch,
 }
 
@@ -63,7 +68,9 @@ pub struct Authorization<'a> {
 impl<'a> Authorization<'a> {
     /// Reads the header.
     pub fn parse(header: &'a str) -> Result<Self, SignatureError> {
-        let rest = header.strip_prefix(ALGORITHM).ok_or(SignatureError::Malformed)?;
+        let rest = header
+            .strip_prefix(ALGORITHM)
+            .ok_or(SignatureError::Malformed)?;
         if !rest.starts_with(' ') {
             return Err(SignatureError::Malformed);
         }
@@ -80,9 +87,11 @@ impl<'a> Authorization<'a> {
             }
         }
         match (access, signed_headers, signature) {
-            (Some(access), Some(signed_headers), Some(signature)) => {
-                Ok(Self { access, signed_headers, signature })
-            }
+            (Some(access), Some(signed_headers), Some(signature)) => Ok(Self {
+                access,
+                signed_headers,
+                signature,
+            }),
             _ => Err(SignatureError::Malformed),
         }
     }
@@ -109,7 +118,9 @@ impl SignedRequest<'_> {
     }
 
     fn text(&self, name: &str) -> Option<&str> {
-        self.header(name).and_then(|v| std::str::from_utf8(v).ok()).map(str::trim)
+        self.header(name)
+            .and_then(|v| std::str::from_utf8(v).ok())
+            .map(str::trim)
     }
 
     /// Verifies the signature with the secret key of the access key.
@@ -132,13 +143,16 @@ impl SignedRequest<'_> {
         }
         let payload = self.payload_hash(&signed)?;
         let canonical = self.canonical(authorization.signed_headers, &signed, &payload)?;
-        let to_sign = format!("{ALGORITHM}\n{date}\n{}", hex::encode(Sha256::digest(canonical)));
-        let claimed =
-            hex::decode(authorization.signature).map_err(|_| SignatureError::Mismatch)?;
+        let to_sign = format!(
+            "{ALGORITHM}\n{date}\n{}",
+            hex::encode(Sha256::digest(canonical))
+        );
+        let claimed = hex::decode(authorization.signature).map_err(|_| SignatureError::Mismatch)?;
         let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(secret.as_bytes())
             .map_err(|_| SignatureError::Mismatch)?;
         mac.update(to_sign.as_bytes());
-        mac.verify_slice(&claimed).map_err(|_| SignatureError::Mismatch)
+        mac.verify_slice(&claimed)
+            .map_err(|_| SignatureError::Mismatch)
     }
 
     /// The last line of the canonical request.
@@ -178,8 +192,9 @@ impl SignedRequest<'_> {
         out.extend_from_slice(canonical_query(self.query).as_bytes());
         out.push(b'\n');
         for name in signed {
-            let value =
-                self.header(name).ok_or_else(|| SignatureError::NotSigned((*name).to_owned()))?;
+            let value = self
+                .header(name)
+                .ok_or_else(|| SignatureError::NotSigned((*name).to_owned()))?;
             out.extend_from_slice(name.to_ascii_lowercase().as_bytes());
             out.push(b':');
             out.extend_from_slice(value.trim_ascii());
@@ -217,7 +232,11 @@ fn canonical_query(raw: &str) -> String {
         })
         .collect();
     pairs.sort();
-    pairs.iter().map(|(k, v)| format!("{}={}", quote(k), quote(v))).collect::<Vec<_>>().join("&")
+    pairs
+        .iter()
+        .map(|(k, v)| format!("{}={}", quote(k), quote(v)))
+        .collect::<Vec<_>>()
+        .join("&")
 }
 
 fn parse_date(text: &str) -> Result<i64, SignatureError> {
@@ -225,6 +244,38 @@ fn parse_date(text: &str) -> Result<i64, SignatureError> {
     PrimitiveDateTime::parse(text, form)
         .map(|d| d.assume_utc().unix_timestamp())
         .map_err(|_| SignatureError::BadDate)
+}
+
+/// Signs a request, for tests of the server.
+#[cfg(test)]
+pub(crate) fn sign(
+    method: &str,
+    path: &str,
+    query: &str,
+    headers: &http::HeaderMap,
+    body: &[u8],
+    signed: &[&str],
+    secret: &str,
+) -> String {
+    let request = SignedRequest {
+        method,
+        path,
+        query,
+        headers,
+        body,
+    };
+    let payload = request.payload_hash(signed).expect("a payload");
+    let canonical = request
+        .canonical(&signed.join(";"), signed, &payload)
+        .expect("canonical");
+    let date = request.text("x-sdk-date").expect("date");
+    let to_sign = format!(
+        "{ALGORITHM}\n{date}\n{}",
+        hex::encode(Sha256::digest(canonical))
+    );
+    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(secret.as_bytes()).expect("key");
+    mac.update(to_sign.as_bytes());
+    hex::encode(mac.finalize().into_bytes())
 }
 
 #[cfg(test)]

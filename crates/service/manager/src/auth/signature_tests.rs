@@ -47,11 +47,18 @@ fn vectors() -> (String, i64, Vec<(String, Case)>) {
             body: hex::decode(text("body")).expect("hex"),
         };
         for pair in v["headers"].as_array().expect("list") {
-            case.set(pair[0].as_str().expect("name"), pair[1].as_str().expect("value"));
+            case.set(
+                pair[0].as_str().expect("name"),
+                pair[1].as_str().expect("value"),
+            );
         }
         (text("name"), case)
     });
-    (all["sk"].as_str().expect("sk").to_owned(), now, cases.collect())
+    (
+        all["sk"].as_str().expect("sk").to_owned(),
+        now,
+        cases.collect(),
+    )
 }
 
 #[test]
@@ -60,7 +67,11 @@ fn what_the_sdk_signs_is_accepted() {
     assert_eq!(cases.len(), 8);
     for (name, case) in cases {
         assert_eq!(case.verify(&secret, now), Ok(()), "{name}");
-        assert_eq!(case.verify(&secret, now + WINDOW_S), Ok(()), "{name} at the edge");
+        assert_eq!(
+            case.verify(&secret, now + WINDOW_S),
+            Ok(()),
+            "{name} at the edge"
+        );
     }
 }
 
@@ -68,24 +79,48 @@ fn what_the_sdk_signs_is_accepted() {
 fn any_change_is_refused() {
     let (secret, now, cases) = vectors();
     for (name, mut case) in cases {
-        assert_eq!(case.verify("another", now), Err(SignatureError::Mismatch), "{name}");
+        assert_eq!(
+            case.verify("another", now),
+            Err(SignatureError::Mismatch),
+            "{name}"
+        );
         assert_eq!(
             case.verify(&secret, now + WINDOW_S + 1),
             Err(SignatureError::Skewed(WINDOW_S + 1)),
             "{name}"
         );
         case.method = "PATCH".into();
-        assert_eq!(case.verify(&secret, now), Err(SignatureError::Mismatch), "{name}");
+        assert_eq!(
+            case.verify(&secret, now),
+            Err(SignatureError::Mismatch),
+            "{name}"
+        );
     }
     let (_, _, mut cases) = vectors();
     cases[1].1.body.push(b' ');
-    assert_eq!(cases[1].1.verify(&secret, now), Err(SignatureError::Mismatch), "body");
+    assert_eq!(
+        cases[1].1.verify(&secret, now),
+        Err(SignatureError::Mismatch),
+        "body"
+    );
     cases[0].1.target.push_str("/other");
-    assert_eq!(cases[0].1.verify(&secret, now), Err(SignatureError::Mismatch), "path");
+    assert_eq!(
+        cases[0].1.verify(&secret, now),
+        Err(SignatureError::Mismatch),
+        "path"
+    );
     cases[2].1.target.push_str("&x=1");
-    assert_eq!(cases[2].1.verify(&secret, now), Err(SignatureError::Mismatch), "query");
+    assert_eq!(
+        cases[2].1.verify(&secret, now),
+        Err(SignatureError::Mismatch),
+        "query"
+    );
     cases[3].1.set("host", "elsewhere");
-    assert_eq!(cases[3].1.verify(&secret, now), Err(SignatureError::Mismatch), "host");
+    assert_eq!(
+        cases[3].1.verify(&secret, now),
+        Err(SignatureError::Mismatch),
+        "host"
+    );
 }
 
 #[test]
@@ -93,9 +128,15 @@ fn an_unsigned_payload_is_refused_outside_multipart() {
     let (secret, now, mut cases) = vectors();
     let (_, case) = &mut cases[1];
     case.set("x-sdk-content-sha256", "UNSIGNED-PAYLOAD");
-    assert_eq!(case.verify(&secret, now), Err(SignatureError::UnsignedPayload));
+    assert_eq!(
+        case.verify(&secret, now),
+        Err(SignatureError::UnsignedPayload)
+    );
     case.set("x-sdk-content-sha256", "00");
-    assert_eq!(case.verify(&secret, now), Err(SignatureError::PayloadMismatch));
+    assert_eq!(
+        case.verify(&secret, now),
+        Err(SignatureError::PayloadMismatch)
+    );
 }
 
 #[test]
@@ -109,7 +150,11 @@ fn malformed_headers_are_refused() {
         "SDK-HMAC-SHA256 Access=a, Access=b, SignedHeaders=host, Signature=00",
         "SDK-HMAC-SHA256 Access=a, SignedHeaders=host, Signature=00, More=1",
     ] {
-        assert_eq!(Authorization::parse(text), Err(SignatureError::Malformed), "{text}");
+        assert_eq!(
+            Authorization::parse(text),
+            Err(SignatureError::Malformed),
+            "{text}"
+        );
     }
     let (secret, now, mut cases) = vectors();
     let (_, case) = &mut cases[0];
@@ -119,7 +164,10 @@ fn malformed_headers_are_refused() {
         case.verify(&secret, now),
         Err(SignatureError::NotSigned("x-sdk-date".into()))
     );
-    case.set("authorization", "SDK-HMAC-SHA256 Access=a, SignedHeaders=host;x-sdk-date, Signature=zz");
+    case.set(
+        "authorization",
+        "SDK-HMAC-SHA256 Access=a, SignedHeaders=host;x-sdk-date, Signature=zz",
+    );
     assert_eq!(case.verify(&secret, now), Err(SignatureError::Mismatch));
     case.set("x-sdk-date", "yesterday");
     assert_eq!(case.verify(&secret, now), Err(SignatureError::BadDate));

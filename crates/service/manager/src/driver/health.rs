@@ -14,15 +14,18 @@ pub(crate) async fn check(address: SocketAddr, limit: Duration) -> Result<(), St
     match tokio::time::timeout(limit, ask(address)).await {
         Ok(Ok((200, _))) => Ok(()),
         Ok(Ok((status, body))) => Err(format!("health check answered {status}: {body}")),
-        Ok(Err(error)) => Err(format!("health endpoint {address} does not answer: {error}")),
-        Err(_) => Err(format!("health endpoint {address} does not answer within {limit:?}")),
+        Ok(Err(error)) => Err(format!(
+            "health endpoint {address} does not answer: {error}"
+        )),
+        Err(_) => Err(format!(
+            "health endpoint {address} does not answer within {limit:?}"
+        )),
     }
 }
 
 async fn ask(address: SocketAddr) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address).await?;
-    let request =
-        format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.take(MOST).read_to_end(&mut answer).await?;
@@ -64,6 +67,11 @@ mod tests {
             Err("health check answered 503: ledger".to_owned())
         );
         let odd = serve("SSH-2.0").await;
-        assert!(check(odd, limit).await.expect_err("not HTTP").contains("no HTTP answer"));
+        assert!(
+            check(odd, limit)
+                .await
+                .expect_err("not HTTP")
+                .contains("no HTTP answer")
+        );
     }
 }

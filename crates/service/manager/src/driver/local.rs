@@ -58,17 +58,25 @@ impl Programs {
     /// Path of a program, or an error that says where it was looked for.
     pub fn find(&self, program: &str) -> Result<PathBuf, ManagerError> {
         let runnable = |path: &PathBuf| {
-            path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+            path.metadata()
+                .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
         };
-        self.folders.iter().map(|f| f.join(program)).find(runnable).ok_or_else(|| {
-            let places: Vec<String> =
-                self.folders.iter().map(|f| f.display().to_string()).collect();
-            ManagerError::Driver(format!(
-                "the program `{program}` is not in {}; build it with `make build`, or name its \
+        self.folders
+            .iter()
+            .map(|f| f.join(program))
+            .find(runnable)
+            .ok_or_else(|| {
+                let places: Vec<String> = self
+                    .folders
+                    .iter()
+                    .map(|f| f.display().to_string())
+                    .collect();
+                ManagerError::Driver(format!(
+                    "the program `{program}` is not in {}; build it with `make build`, or name its \
                  folder with --programs",
-                places.join(", ")
-            ))
-        })
+                    places.join(", ")
+                ))
+            })
     }
 }
 
@@ -95,10 +103,15 @@ pub(crate) struct LocalDriver {
 
 impl LocalDriver {
     /// Must be called inside a tokio runtime.
-    pub(crate) fn new(programs: Programs) -> Self {
+    /// `own_log` is bounded like the nodes' logs.
+    pub(crate) fn new(programs: Programs, own_log: PathBuf) -> Self {
         let nodes: Arc<Mutex<HashMap<String, Supervised>>> = Arc::default();
-        let rotation = tokio::spawn(rotate_logs(Arc::clone(&nodes)));
-        Self { programs, nodes, rotation }
+        let rotation = tokio::spawn(rotate_logs(Arc::clone(&nodes), own_log));
+        Self {
+            programs,
+            nodes,
+            rotation,
+        }
     }
 
     fn start(&self, spec: NodeSpec) -> Result<(), ManagerError> {
@@ -118,8 +131,21 @@ impl LocalDriver {
         }
         let state = Arc::new(Mutex::new(State::default()));
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(supervise(spec.clone(), program, Arc::clone(&state), stopped));
-        self.nodes.lock().insert(spec.id.clone(), Supervised { spec, state, stop, task });
+        let task = tokio::spawn(supervise(
+            spec.clone(),
+            program,
+            Arc::clone(&state),
+            stopped,
+        ));
+        self.nodes.lock().insert(
+            spec.id.clone(),
+            Supervised {
+                spec,
+                state,
+                stop,
+                task,
+            },
+        );
         Ok(())
     }
 }
@@ -133,7 +159,11 @@ impl Drop for LocalDriver {
 impl Driver for LocalDriver {
     fn apply(&self, spec: NodeSpec) -> BoxFuture<'_, Result<(), ManagerError>> {
         Box::pin(async move {
-            let other = self.nodes.lock().get(&spec.id).is_some_and(|n| n.spec != spec);
+            let other = self
+                .nodes
+                .lock()
+                .get(&spec.id)
+                .is_some_and(|n| n.spec != spec);
             if other {
                 self.remove(&spec).await?;
             }
@@ -146,8 +176,11 @@ impl Driver for LocalDriver {
             let node = self.nodes.lock().remove(&spec.id);
             if let Some(node) = node {
                 end(node).await;
-            } else if let Some(mark) =
-                self.programs.find(spec.program).ok().and_then(|p| running(spec, &p))
+            } else if let Some(mark) = self
+                .programs
+                .find(spec.program)
+                .ok()
+                .and_then(|p| running(spec, &p))
             {
                 mark.stop(PATIENCE).await;
             }
@@ -184,8 +217,7 @@ impl Driver for LocalDriver {
 
     fn stop_all(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let nodes: Vec<Supervised> =
-                self.nodes.lock().drain().map(|(_, node)| node).collect();
+            let nodes: Vec<Supervised> = self.nodes.lock().drain().map(|(_, node)| node).collect();
             futures::future::join_all(nodes.into_iter().map(end)).await;
         })
     }
@@ -224,7 +256,11 @@ fn find_by_folder(dir: &Path, program: &Path) -> Option<ProcessMark> {
     let dir = dir.canonicalize().ok()?;
     let program = program.canonicalize().ok()?;
     for entry in std::fs::read_dir("/proc").ok()?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|n| n.parse::<i32>().ok())
+        else {
             continue;
         };
         let link = |name: &str| std::fs::read_link(entry.path().join(name)).ok();
@@ -260,11 +296,19 @@ async fn supervise(
                     state.lock().mark = None;
                     return;
                 };
-                format!("{} ended ({status}): {}", spec.name, log_tail(&log_path(&spec)))
+                format!(
+                    "{} ended ({status}): {}",
+                    spec.name,
+                    log_tail(&log_path(&spec))
+                )
             }
             Err(error) => error.to_string(),
         };
-        tracing::warn!(node = spec.name, reason, "a node ended and will be started again");
+        tracing::warn!(
+            node = spec.name,
+            reason,
+            "a node ended and will be started again"
+        );
         {
             let mut state = state.lock();
             state.mark = None;
@@ -289,8 +333,9 @@ fn begin(spec: &NodeSpec, program: &Path) -> Result<(ProcessMark, Option<Child>)
         return Ok((mark, None));
     }
     let log = open_log(&log_path(spec))?;
-    let second =
-        log.try_clone().map_err(|e| ManagerError::file("share the log", log_path(spec), e))?;
+    let second = log
+        .try_clone()
+        .map_err(|e| ManagerError::file("share the log", log_path(spec), e))?;
     let mut command = Command::new(program);
     command
         .args(&spec.args)
@@ -302,12 +347,17 @@ fn begin(spec: &NodeSpec, program: &Path) -> Result<(ProcessMark, Option<Child>)
     // Settings in the manager's own environment must not change what its nodes read.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if ["CORE_", "ORDERER_", "FABRIC_"].iter().any(|p| text.starts_with(p)) {
+        if ["CORE_", "ORDERER_", "FABRIC_"]
+            .iter()
+            .any(|p| text.starts_with(p))
+        {
             command.env_remove(&name);
         }
     }
     command.env("FABRIC_CFG_PATH", &spec.dir);
-    let child = command.spawn().map_err(|e| ManagerError::file("start", program, e))?;
+    let child = command
+        .spawn()
+        .map_err(|e| ManagerError::file("start", program, e))?;
     let mark = child
         .id()
         .and_then(|pid| i32::try_from(pid).ok())
@@ -363,7 +413,11 @@ fn log_tail(path: &Path) -> String {
         Ok(String::from_utf8_lossy(&text).into_owned())
     };
     let text = read().unwrap_or_default();
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
     let last = lines[lines.len().saturating_sub(2)..].join(" | ");
     if last.is_empty() {
         format!("nothing in {}", path.display())
@@ -372,10 +426,11 @@ fn log_tail(path: &Path) -> String {
     }
 }
 
-async fn rotate_logs(nodes: Arc<Mutex<HashMap<String, Supervised>>>) {
+async fn rotate_logs(nodes: Arc<Mutex<HashMap<String, Supervised>>>, own_log: PathBuf) {
     loop {
         tokio::time::sleep(LOG_INTERVAL).await;
-        let logs: Vec<PathBuf> = nodes.lock().values().map(|n| log_path(&n.spec)).collect();
+        let mut logs: Vec<PathBuf> = nodes.lock().values().map(|n| log_path(&n.spec)).collect();
+        logs.push(own_log.clone());
         let turned = tokio::task::spawn_blocking(move || {
             for log in logs {
                 if let Err(error) = rotate(&log, LOG_LIMIT) {

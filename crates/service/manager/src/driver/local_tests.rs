@@ -19,7 +19,8 @@ impl Bench {
     }
 
     fn driver(&self) -> LocalDriver {
-        LocalDriver::new(Programs::new(vec![self.dir.path().to_owned()]))
+        let programs = Programs::new(vec![self.dir.path().to_owned()]);
+        LocalDriver::new(programs, self.dir.path().join("manager.log"))
     }
 
     fn spec(&self) -> NodeSpec {
@@ -107,14 +108,30 @@ async fn a_node_that_ends_at_once_says_why() {
 async fn missing_programs_and_taken_ports_are_named() {
     let bench = Bench::new("exec sleep 600");
     let driver = bench.driver();
-    let missing = NodeSpec { program: "orderer", ..bench.spec() };
-    let error = driver.apply(missing).await.expect_err("not there").to_string();
-    assert!(error.contains("orderer") && error.contains("make build"), "{error}");
+    let missing = NodeSpec {
+        program: "orderer",
+        ..bench.spec()
+    };
+    let error = driver
+        .apply(missing)
+        .await
+        .expect_err("not there")
+        .to_string();
+    assert!(
+        error.contains("orderer") && error.contains("make build"),
+        "{error}"
+    );
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("port");
     let port = listener.local_addr().expect("address").port();
-    let taken = NodeSpec { ports: vec![port], ..bench.spec() };
+    let taken = NodeSpec {
+        ports: vec![port],
+        ..bench.spec()
+    };
     let error = driver.apply(taken).await.expect_err("taken").to_string();
-    assert!(error.contains(&port.to_string()) && error.contains("peer-0"), "{error}");
+    assert!(
+        error.contains(&port.to_string()) && error.contains("peer-0"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -128,5 +145,10 @@ fn logs_are_bounded() {
     rotate(&log, 99).expect("rotated");
     std::io::Write::write_all(&mut writer, b"after").expect("write");
     assert_eq!(std::fs::read(&log).expect("log"), b"after");
-    assert_eq!(std::fs::metadata(dir.path().join("a.log.1")).expect("old").len(), 100);
+    assert_eq!(
+        std::fs::metadata(dir.path().join("a.log.1"))
+            .expect("old")
+            .len(),
+        100
+    );
 }

@@ -26,7 +26,11 @@ pub(crate) struct ProcessMark {
 impl ProcessMark {
     /// Marks a process that runs now.
     pub(crate) fn of(pid: i32) -> Option<Self> {
-        Some(Self { pid, start_ticks: start_ticks(pid)?, boot_id: boot_id() })
+        Some(Self {
+            pid,
+            start_ticks: start_ticks(pid)?,
+            boot_id: boot_id(),
+        })
     }
 
     /// Whether exactly this process still runs.
@@ -111,7 +115,10 @@ mod tests {
         let mark = ProcessMark::of(pid).expect("runs");
         mark.save(&path).expect("saved");
         assert_eq!(ProcessMark::load_alive(&path), Some(mark.clone()));
-        let other = ProcessMark { start_ticks: mark.start_ticks + 1, ..mark.clone() };
+        let other = ProcessMark {
+            start_ticks: mark.start_ticks + 1,
+            ..mark.clone()
+        };
         assert!(!other.is_alive(), "another start time is another process");
         let reaped = tokio::spawn(async move { child.wait().await });
         mark.stop(Duration::from_secs(5)).await;

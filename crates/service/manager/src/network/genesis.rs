@@ -54,7 +54,10 @@ fn capabilities(name: &str) -> BTreeMap<String, bool> {
 }
 
 fn policies(pairs: &[(&str, Policy)]) -> BTreeMap<String, Policy> {
-    pairs.iter().map(|(name, policy)| ((*name).to_owned(), policy.clone())).collect()
+    pairs
+        .iter()
+        .map(|(name, policy)| ((*name).to_owned(), policy.clone()))
+        .collect()
 }
 
 /// Readers, Writers and Admins out of those of the level below.
@@ -75,7 +78,10 @@ fn profile(
     let mut for_orderer = usual();
     for_orderer.push(("BlockValidation", Policy::implicit("ANY Writers")));
     let mut for_application = usual();
-    for_application.push(("LifecycleEndorsement", Policy::implicit("MAJORITY Endorsement")));
+    for_application.push((
+        "LifecycleEndorsement",
+        Policy::implicit("MAJORITY Endorsement"),
+    ));
     for_application.push(("Endorsement", Policy::implicit("MAJORITY Endorsement")));
     Profile {
         orderer: Some(Orderer {
@@ -123,7 +129,10 @@ fn organization(network: &Network, org: &Org, folders: &Folders) -> Organization
         ("Admins", Policy::signature(&format!("OR('{msp}.admin')"))),
     ];
     if peer {
-        rules.push(("Endorsement", Policy::signature(&format!("OR('{msp}.peer')"))));
+        rules.push((
+            "Endorsement",
+            Policy::signature(&format!("OR('{msp}.peer')")),
+        ));
     }
     let addresses = org.nodes.iter().map(|n| network.address(n));
     Organization {
@@ -135,10 +144,17 @@ fn organization(network: &Network, org: &Org, folders: &Folders) -> Organization
             .nodes
             .first()
             .filter(|_| peer)
-            .map(|n| AnchorPeer { host: network.host.clone(), port: n.port })
+            .map(|n| AnchorPeer {
+                host: network.host.clone(),
+                port: n.port,
+            })
             .into_iter()
             .collect(),
-        orderer_endpoints: if peer { Vec::new() } else { addresses.collect() },
+        orderer_endpoints: if peer {
+            Vec::new()
+        } else {
+            addresses.collect()
+        },
         ..Organization::default()
     }
 }
@@ -148,7 +164,9 @@ struct FolderMaterial;
 
 impl Material for FolderMaterial {
     fn file(&self, path: &str) -> Result<Bytes, String> {
-        read_limited(Path::new(path), 64 * 1024).map(Bytes::from).map_err(|e| e.to_string())
+        read_limited(Path::new(path), 64 * 1024)
+            .map(Bytes::from)
+            .map_err(|e| e.to_string())
     }
 
     fn folder(&self, path: &str) -> Result<BTreeMap<String, Bytes>, String> {
@@ -190,7 +208,10 @@ mod tests {
         make(&network, &testing::spec(), &folders).expect("blocks");
         let first = std::fs::read(folders.genesis("channel")).expect("block");
         make(&network, &testing::spec(), &folders).expect("again");
-        assert_eq!(std::fs::read(folders.genesis("channel")).expect("block"), first);
+        assert_eq!(
+            std::fs::read(folders.genesis("channel")).expect("block"),
+            first
+        );
         let block = Block::decode(first.as_slice()).expect("a block");
         let config = ChannelConfig::from_block(&block).expect("a configuration");
         assert_eq!(config.channel_id(), "channel");
@@ -199,8 +220,15 @@ mod tests {
         assert_eq!(orderer.batch_timeout(), Duration::from_secs(1));
         let application = config.application().expect("application section");
         let msp = network.peers[1].msp_id();
-        let org = application.orgs().values().find(|o| o.msp_id == msp).expect("member");
+        let org = application
+            .orgs()
+            .values()
+            .find(|o| o.msp_id == msp)
+            .expect("member");
         assert_eq!(org.anchor_peers.len(), 1);
-        assert_eq!(org.anchor_peers[0].port, i32::from(network.peers[1].nodes[0].port));
+        assert_eq!(
+            org.anchor_peers[0].port,
+            i32::from(network.peers[1].nodes[0].port)
+        );
     }
 }

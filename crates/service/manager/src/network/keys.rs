@@ -31,7 +31,11 @@ pub(crate) fn make(network: &Network, folders: &Folders) -> Result<(), ManagerEr
         let folder = folders.org(org);
         let ca = authority(&folder.join("ca"), org, "ca")?;
         let tls = authority(&folder.join("tlsca"), org, "tlsca")?;
-        let maker = Maker { org, ca: &ca, tls: &tls };
+        let maker = Maker {
+            org,
+            ca: &ca,
+            tls: &tls,
+        };
         maker.organisation_msp(&folder.join("msp"))?;
         maker.user(&folders.user(org, ADMIN), ADMIN, NodeRole::Admin)?;
         if org.kind == OrgKind::Peer {
@@ -72,8 +76,8 @@ fn authority(folder: &Path, org: &Org, kind: &str) -> Result<Authority, ManagerE
 fn read_authority(cert: &Path, key: &Path) -> Result<Authority, ManagerError> {
     let cert = Certificate::from_pem(&read_limited(cert, MOST)?)
         .map_err(fail("read an authority's certificate"))?;
-    let key = PrivateKey::from_pem(&read_limited(key, MOST)?)
-        .map_err(fail("read an authority's key"))?;
+    let key =
+        PrivateKey::from_pem(&read_limited(key, MOST)?).map_err(fail("read an authority's key"))?;
     Authority::from_parts(cert, key).map_err(fail("use a certificate authority"))
 }
 
@@ -95,7 +99,8 @@ impl Maker<'_> {
         let root = self.ca.certificate().to_pem();
         write_new(&msp.join("cacerts").join(&ca), root.as_bytes())?;
         write_new(
-            &msp.join("tlscacerts").join(authority_cert(self.org, "tlsca")),
+            &msp.join("tlscacerts")
+                .join(authority_cert(self.org, "tlsca")),
             self.tls.certificate().to_pem().as_bytes(),
         )?;
         write_new(&msp.join("config.yaml"), node_ous(&ca).as_bytes())
@@ -113,9 +118,11 @@ impl Maker<'_> {
         if cert.exists() {
             return Ok(());
         }
-        let profile =
-            LeafProfile::identity(common_name, role, Validity::ten_years(clock::now_s()));
-        let (made, key) = self.ca.issue_new(&profile).map_err(fail("issue a certificate"))?;
+        let profile = LeafProfile::identity(common_name, role, Validity::ten_years(clock::now_s()));
+        let (made, key) = self
+            .ca
+            .issue_new(&profile)
+            .map_err(fail("issue a certificate"))?;
         let store = msp.join("keystore");
         // A key without certificate is left over from a crash; exactly one may be there.
         crate::files::remove_dir(&store)?;
@@ -130,8 +137,14 @@ impl Maker<'_> {
             return Ok(());
         }
         let profile = LeafProfile::tls(name, hosts, Validity::ten_years(clock::now_s()));
-        let (made, key) = self.tls.issue_new(&profile).map_err(fail("issue a certificate"))?;
-        write_public(&folder.join("ca.crt"), self.tls.certificate().to_pem().as_bytes())?;
+        let (made, key) = self
+            .tls
+            .issue_new(&profile)
+            .map_err(fail("issue a certificate"))?;
+        write_public(
+            &folder.join("ca.crt"),
+            self.tls.certificate().to_pem().as_bytes(),
+        )?;
         write_key(&folder.join("server.key"), &key)?;
         write_public(&cert, made.to_pem().as_bytes())
     }
@@ -152,7 +165,12 @@ impl Maker<'_> {
             OrgKind::Orderer => NodeRole::Orderer,
         };
         self.identity(&msp, &node.name, &node.name, role)?;
-        let mut hosts = vec![node.domain.as_str(), node.name.as_str(), "localhost", "127.0.0.1"];
+        let mut hosts = vec![
+            node.domain.as_str(),
+            node.name.as_str(),
+            "localhost",
+            "127.0.0.1",
+        ];
         if !hosts.contains(&host) {
             hosts.push(host);
         }
@@ -161,7 +179,11 @@ impl Maker<'_> {
 }
 
 fn write_new(path: &Path, content: &[u8]) -> Result<(), ManagerError> {
-    if path.exists() { Ok(()) } else { write_public(path, content) }
+    if path.exists() {
+        Ok(())
+    } else {
+        write_public(path, content)
+    }
 }
 
 /// `config.yaml` of an MSP: which organisational unit means which role.
@@ -187,7 +209,9 @@ pub(crate) fn only_file(folder: &Path) -> Result<std::path::PathBuf, ManagerErro
         .map_err(fail)?;
     match files.pop() {
         Some(path) if files.is_empty() => Ok(path),
-        _ => Err(fail(std::io::Error::other("it should hold exactly one file"))),
+        _ => Err(fail(std::io::Error::other(
+            "it should hold exactly one file",
+        ))),
     }
 }
 
@@ -211,7 +235,10 @@ mod tests {
             cert.file_name().and_then(|n| n.to_str()),
             Some(format!("{}-cert.pem", org.user("Admin")).as_str())
         );
-        assert_eq!(std::fs::metadata(&key).expect("key").permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(&key).expect("key").permissions().mode() & 0o777,
+            0o600
+        );
         let before = std::fs::read(&cert).expect("certificate");
         let parsed = Certificate::from_pem(&before).expect("parses");
         assert_eq!(parsed.organizational_units(), ["admin"]);

@@ -58,7 +58,12 @@ impl Org {
     fn new(instance: &str, name: &str, kind: OrgKind, nodes: u32) -> Self {
         let digest = selvage_crypto::sha256_parts([instance.as_bytes(), &[0], name.as_bytes()]);
         let hash = hex::encode(&digest[..20]);
-        let mut org = Self { name: name.to_owned(), hash, kind, nodes: Vec::new() };
+        let mut org = Self {
+            name: name.to_owned(),
+            hash,
+            kind,
+            nodes: Vec::new(),
+        };
         org.nodes = (0..nodes)
             .map(|n| {
                 let name = format!("{}-{}-{n}", kind.word(), org.hash);
@@ -81,7 +86,11 @@ impl Org {
 
     /// `peer-<hash>.default.svc.cluster.local`.
     pub(crate) fn domain(&self) -> String {
-        format!("{}-{}.default.svc.cluster.local", self.kind.word(), self.hash)
+        format!(
+            "{}-{}.default.svc.cluster.local",
+            self.kind.word(),
+            self.hash
+        )
     }
 
     /// `<hash>.peer`: name of its folder here and in archives.
@@ -149,12 +158,15 @@ impl Network {
 
     /// Every node with its organisation, the orderers first.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = (&Org, &Node)> {
-        self.orgs().flat_map(|o| o.nodes.iter().map(move |n| (o, n)))
+        self.orgs()
+            .flat_map(|o| o.nodes.iter().map(move |n| (o, n)))
     }
 
     /// Every port, for bookkeeping.
     pub(crate) fn ports(&self) -> Vec<u16> {
-        self.nodes().flat_map(|(_, n)| [n.port, n.operations_port, n.third_port]).collect()
+        self.nodes()
+            .flat_map(|(_, n)| [n.port, n.operations_port, n.third_port])
+            .collect()
     }
 
     /// How many ports [`Self::give_ports`] takes.
@@ -183,10 +195,7 @@ impl Network {
     }
 
     /// Peer organisations in a channel.
-    pub(crate) fn members<'a>(
-        &'a self,
-        channel: &'a ChannelPlan,
-    ) -> impl Iterator<Item = &'a Org> {
+    pub(crate) fn members<'a>(&'a self, channel: &'a ChannelPlan) -> impl Iterator<Item = &'a Org> {
         self.peers.iter().filter(|o| channel.orgs.contains(&o.name))
     }
 
@@ -244,8 +253,14 @@ mod tests {
             version_type: 4,
             blockchain_type: "private".into(),
             orgs: vec![
-                OrgSpec { name: "org1".into(), peers: 2 },
-                OrgSpec { name: "组织机构".into(), peers: 1 },
+                OrgSpec {
+                    name: "org1".into(),
+                    peers: 2,
+                },
+                OrgSpec {
+                    name: "组织机构".into(),
+                    peers: 1,
+                },
             ],
             channels: vec![ChannelSpec {
                 name: "channel".into(),

@@ -75,8 +75,7 @@ fn core(network: &Network, folders: &Folders, org: &Org, node: &Node, listen: Ip
     let dir = folders.node(node);
     let tls = dir.join("tls");
     let address = network.address(node);
-    let roots: Vec<String> =
-        network.peers.iter().map(|o| tls_root(folders, o)).collect();
+    let roots: Vec<String> = network.peers.iter().map(|o| tls_root(folders, o)).collect();
     json!({
         "peer": {
             "id": node.name,
@@ -115,7 +114,12 @@ fn core(network: &Network, folders: &Folders, org: &Org, node: &Node, listen: Ip
 }
 
 fn tls_root(folders: &Folders, org: &Org) -> String {
-    text(&folders.org(org).join("tlsca").join(super::keys::authority_cert(org, "tlsca")))
+    text(
+        &folders
+            .org(org)
+            .join("tlsca")
+            .join(super::keys::authority_cert(org, "tlsca")),
+    )
 }
 
 fn orderer(folders: &Folders, org: &Org, node: &Node, listen: IpAddr) -> Value {
@@ -168,7 +172,11 @@ mod tests {
         for (org, node) in network.nodes() {
             let spec = prepare("i", &network, &folders, org, node, listen).expect("written");
             assert_eq!(spec.id, format!("i/{}", node.name));
-            let file = if org.kind == OrgKind::Peer { "core.yaml" } else { "orderer.yaml" };
+            let file = if org.kind == OrgKind::Peer {
+                "core.yaml"
+            } else {
+                "orderer.yaml"
+            };
             let yaml = std::fs::read_to_string(spec.dir.join(file)).expect("file");
             let value: Value = serde_norway::from_str(&yaml).expect("YAML");
             if org.kind == OrgKind::Peer {

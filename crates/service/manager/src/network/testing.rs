@@ -10,8 +10,14 @@ pub(crate) fn spec() -> CreateSpec {
         version_type: 4,
         blockchain_type: "private".into(),
         orgs: vec![
-            OrgSpec { name: "org1".into(), peers: 2 },
-            OrgSpec { name: "组织机构".into(), peers: 1 },
+            OrgSpec {
+                name: "org1".into(),
+                peers: 2,
+            },
+            OrgSpec {
+                name: "组织机构".into(),
+                peers: 1,
+            },
         ],
         channels: vec![ChannelSpec {
             name: "channel".into(),
@@ -30,7 +36,9 @@ pub(crate) fn spec() -> CreateSpec {
 
 pub(crate) fn network() -> Network {
     let mut network = Network::name("instance", &spec(), "127.0.0.1");
-    let ports: Vec<u16> = (0..network.ports_needed()).map(|n| 40_000 + n as u16).collect();
+    let ports: Vec<u16> = (0..network.ports_needed())
+        .map(|n| 40_000 + n as u16)
+        .collect();
     network.give_ports(&ports);
     network
 }

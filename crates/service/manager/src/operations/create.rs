@@ -77,7 +77,10 @@ struct CreateStep {
 pub(crate) fn creation(parts: CreateParts) -> Plan {
     let parts = Arc::new(parts);
     let step = |what| {
-        Box::new(CreateStep { what, parts: Arc::clone(&parts) }) as Box<dyn Step>
+        Box::new(CreateStep {
+            what,
+            parts: Arc::clone(&parts),
+        }) as Box<dyn Step>
     };
     let mut stages: Vec<Vec<Box<dyn Step>>> = vec![
         vec![step(What::Names)],
@@ -97,7 +100,10 @@ pub(crate) fn creation(parts: CreateParts) -> Plan {
         succeed: Box::new(move || {
             let parts = Arc::clone(&good);
             Box::pin(async move {
-                parts.store.set_state(&parts.instance, InstanceState::Ready).await
+                parts
+                    .store
+                    .set_state(&parts.instance, InstanceState::Ready)
+                    .await
             })
         }),
         fail: Box::new(move || {
@@ -109,7 +115,11 @@ pub(crate) fn creation(parts: CreateParts) -> Plan {
 
 impl CreateParts {
     async fn network(&self) -> Result<Option<Network>, ManagerError> {
-        Ok(self.store.instance(&self.instance).await?.and_then(|i| i.network))
+        Ok(self
+            .store
+            .instance(&self.instance)
+            .await?
+            .and_then(|i| i.network))
     }
 
     async fn site(&self) -> Result<Site, ManagerError> {
@@ -117,7 +127,10 @@ impl CreateParts {
             what: "instance network",
             reason: "names and ports are missing".to_owned(),
         })?;
-        Ok(Site { network: Arc::new(network), folders: self.folders.clone() })
+        Ok(Site {
+            network: Arc::new(network),
+            folders: self.folders.clone(),
+        })
     }
 
     async fn names(&self) -> Result<(), ManagerError> {
@@ -162,7 +175,9 @@ impl CreateParts {
     }
 
     async fn healthy(&self) -> Result<bool, ManagerError> {
-        let Some(network) = self.network().await? else { return Ok(false) };
+        let Some(network) = self.network().await? else {
+            return Ok(false);
+        };
         for (_, node) in network.nodes() {
             let id = node_config::node_id(&self.instance, node);
             if !self.driver.observe(&id).await.is_some_and(|o| o.healthy) {
@@ -173,17 +188,29 @@ impl CreateParts {
     }
 
     async fn stop(&self) -> Result<(), ManagerError> {
-        let Some(network) = self.network().await? else { return Ok(()) };
-        stop_nodes(&self.instance, &network, &self.folders, self.driver.as_ref(), self.listen)
-            .await
+        let Some(network) = self.network().await? else {
+            return Ok(());
+        };
+        stop_nodes(
+            &self.instance,
+            &network,
+            &self.folders,
+            self.driver.as_ref(),
+            self.listen,
+        )
+        .await
     }
 
     async fn join_orderers(&self) -> Result<(), ManagerError> {
         let site = self.site().await?;
         for channel in &site.network.channels {
             let nodes = &site.network.orderer.nodes;
-            try_join_all(nodes.iter().map(|n| self.fabric.join_orderer(&site, n, channel)))
-                .await?;
+            try_join_all(
+                nodes
+                    .iter()
+                    .map(|n| self.fabric.join_orderer(&site, n, channel)),
+            )
+            .await?;
         }
         Ok(())
     }
@@ -195,16 +222,16 @@ impl CreateParts {
                 .network
                 .members(channel)
                 .flat_map(|org| org.nodes.iter().map(move |node| (org, node)));
-            try_join_all(
-                peers.map(|(org, node)| self.fabric.join_peer(&site, org, node, channel)),
-            )
-            .await?;
+            try_join_all(peers.map(|(org, node)| self.fabric.join_peer(&site, org, node, channel)))
+                .await?;
         }
         Ok(())
     }
 
     async fn chaincode(&self) -> Result<(), ManagerError> {
-        let (Some(plan), site) = (&self.chaincode, self.site().await?) else { return Ok(()) };
+        let (Some(plan), site) = (&self.chaincode, self.site().await?) else {
+            return Ok(());
+        };
         for channel in &site.network.channels {
             self.fabric.deploy_chaincode(&site, channel, plan).await?;
         }
@@ -309,9 +336,7 @@ impl Step for CreateStep {
             let parts = Arc::clone(&self.parts);
             match self.what {
                 What::Names => parts.store.clear_network(&parts.instance).await,
-                What::Storage => {
-                    blocking(move || files::remove_dir(parts.folders.root())).await
-                }
+                What::Storage => blocking(move || files::remove_dir(parts.folders.root())).await,
                 What::Nodes => parts.stop().await,
                 // These changed nothing outside the folders and processes that go anyway.
                 What::Certificates
@@ -337,5 +362,8 @@ pub(super) async fn stop_nodes(
         .nodes()
         .map(|(org, node)| node_config::spec(instance, folders, org, node, listen))
         .collect();
-    join_all(specs.iter().map(|spec| driver.remove(spec))).await.into_iter().collect()
+    join_all(specs.iter().map(|spec| driver.remove(spec)))
+        .await
+        .into_iter()
+        .collect()
 }

@@ -15,9 +15,14 @@ use crate::files;
 use crate::network::{Folders, Network};
 use crate::store::Store;
 
-const NODES: StepName = StepName { process: "DeleteBlockchainService", substep: "Stop nodes" };
-const STORAGE: StepName =
-    StepName { process: "DeleteBlockchainService", substep: "Delete network storage" };
+const NODES: StepName = StepName {
+    process: "DeleteBlockchainService",
+    substep: "Stop nodes",
+};
+const STORAGE: StepName = StepName {
+    process: "DeleteBlockchainService",
+    substep: "Delete network storage",
+};
 
 /// What the steps work with.
 pub(crate) struct DeleteParts {
@@ -39,8 +44,12 @@ struct DeleteStep {
 /// The plan of a deletion.
 pub(crate) fn deletion(parts: DeleteParts) -> Plan {
     let parts = Arc::new(parts);
-    let step =
-        |nodes| Box::new(DeleteStep { nodes, parts: Arc::clone(&parts) }) as Box<dyn Step>;
+    let step = |nodes| {
+        Box::new(DeleteStep {
+            nodes,
+            parts: Arc::clone(&parts),
+        }) as Box<dyn Step>
+    };
     let stages = vec![vec![step(true)], vec![step(false)]];
     Plan {
         stages,
@@ -69,7 +78,9 @@ impl Step for DeleteStep {
         Box::pin(async move {
             let parts = &self.parts;
             if self.nodes {
-                let Some(network) = &parts.network else { return Ok(()) };
+                let Some(network) = &parts.network else {
+                    return Ok(());
+                };
                 let driver = parts.driver.as_ref();
                 return stop_nodes(
                     &parts.instance,

@@ -60,7 +60,8 @@ impl StepLog {
 }
 
 /// The last action of a plan.
-pub(crate) type Finish = Box<dyn Fn() -> BoxFuture<'static, Result<(), ManagerError>> + Send + Sync>;
+pub(crate) type Finish =
+    Box<dyn Fn() -> BoxFuture<'static, Result<(), ManagerError>> + Send + Sync>;
 
 /// Stages of steps, and what follows them.
 pub(crate) struct Plan {
@@ -95,8 +96,13 @@ pub(crate) async fn run(
     plan: Plan,
 ) -> Result<OperationStatus, ManagerError> {
     let undoing = row.undoing;
-    let progress = Arc::new(Progress { store, row: Mutex::new(row) });
-    progress.change(|row| row.record.operation_status = OperationStatus::Processing).await?;
+    let progress = Arc::new(Progress {
+        store,
+        row: Mutex::new(row),
+    });
+    progress
+        .change(|row| row.record.operation_status = OperationStatus::Processing)
+        .await?;
     if !undoing {
         match forward(&progress, &plan).await? {
             None => {
@@ -119,7 +125,9 @@ pub(crate) async fn run(
     }
     backward(&progress, &plan).await?;
     (plan.fail)().await?;
-    progress.change(|row| row.record.operation_status = OperationStatus::Failed).await?;
+    progress
+        .change(|row| row.record.operation_status = OperationStatus::Failed)
+        .await?;
     Ok(OperationStatus::Failed)
 }
 
@@ -145,7 +153,9 @@ async fn forward(progress: &Progress, plan: &Plan) -> Result<Option<String>, Man
 /// Runs one step; answers why it failed. Failing to keep the record is an error of its own.
 async fn one(progress: &Progress, step: &dyn Step) -> Result<Option<String>, ManagerError> {
     let name = step.name();
-    progress.change(|row| record::begin(&mut row.record, name)).await?;
+    progress
+        .change(|row| record::begin(&mut row.record, name))
+        .await?;
     let log = StepLog::default();
     let work = async {
         if step.check().await? {
@@ -155,11 +165,16 @@ async fn one(progress: &Progress, step: &dyn Step) -> Result<Option<String>, Man
     };
     let outcome = match tokio::time::timeout(step.deadline(), work).await {
         Ok(outcome) => outcome.map_err(|e| e.to_string()),
-        Err(_) => Err(format!("not done within {} seconds", step.deadline().as_secs())),
+        Err(_) => Err(format!(
+            "not done within {} seconds",
+            step.deadline().as_secs()
+        )),
     };
     let lines = std::mem::take(&mut *log.lines.lock());
     // BCS's operators search for the step's name in front of the literal error.
-    let failed = outcome.err().map(|reason| format!("[{}]{reason}", name.substep));
+    let failed = outcome
+        .err()
+        .map(|reason| format!("[{}]{reason}", name.substep));
     progress
         .change(|row| record::end(&mut row.record, name, failed.as_deref(), &lines))
         .await?;

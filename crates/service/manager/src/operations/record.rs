@@ -25,8 +25,9 @@ pub(crate) fn fresh_record(
     let mut processes: BTreeMap<String, ProcessInfo> = BTreeMap::new();
     for (at, step) in steps.iter().enumerate() {
         let next = i32::try_from(processes.len() + 1).unwrap_or(i32::MAX);
-        let process =
-            processes.entry(step.process.to_owned()).or_insert_with(|| ProcessInfo {
+        let process = processes
+            .entry(step.process.to_owned())
+            .or_insert_with(|| ProcessInfo {
                 step_name: step.process.to_owned(),
                 status: OperationStatus::Waiting,
                 detail: String::new(),
@@ -59,7 +60,10 @@ pub(crate) fn fresh_record(
             cluster_type: "cce".to_owned(),
             name: spec.cluster_name.clone(),
             cluster_id: spec.cluster_id.clone(),
-            node_infos: Some(vec![NodeInfo { name: host.clone(), id: host }]),
+            node_infos: Some(vec![NodeInfo {
+                name: host.clone(),
+                id: host,
+            }]),
         },
         operation_process: processes,
         record_time: now_ns / 1_000_000,
@@ -121,7 +125,10 @@ pub(super) fn end(
         }
     }
     if let Some(process) = record.operation_process.get_mut(name.process)
-        && process.sub_steps.values().all(|s| s.status == OperationStatus::Finished)
+        && process
+            .sub_steps
+            .values()
+            .all(|s| s.status == OperationStatus::Finished)
     {
         process.status = OperationStatus::Finished;
     }
@@ -141,8 +148,11 @@ pub(super) fn began(record: &RecordDetailInfo, name: StepName) -> bool {
 
 /// Operation 30 from the record of the creation.
 pub(crate) fn status_of_creation(record: &RecordDetailInfo) -> ShowBlockchainStatusResponse {
-    let subs: Vec<&SubDetail> =
-        record.operation_process.values().flat_map(|p| p.sub_steps.values()).collect();
+    let subs: Vec<&SubDetail> = record
+        .operation_process
+        .values()
+        .flat_map(|p| p.sub_steps.values())
+        .collect();
     let find = |names: &[&str]| -> Detail {
         let chosen: Vec<&SubDetail> = subs
             .iter()
@@ -179,12 +189,21 @@ fn summary(subs: &[&SubDetail]) -> Detail {
     } else {
         "deploying"
     };
-    let start = subs.iter().map(|s| s.start_time).filter(|t| *t > 0).min().unwrap_or(0);
+    let start = subs
+        .iter()
+        .map(|s| s.start_time)
+        .filter(|t| *t > 0)
+        .min()
+        .unwrap_or(0);
     let end = subs.iter().map(|s| s.end_time).max().unwrap_or(0);
     let over = matches!(word, "failed" | "finished");
     Detail {
         start_time: clock::rfc3339(start),
-        end_time: if over { clock::rfc3339(end) } else { String::new() },
+        end_time: if over {
+            clock::rfc3339(end)
+        } else {
+            String::new()
+        },
         status: word.to_owned(),
         detail: failed.and_then(|s| s.detail.clone()).unwrap_or_default(),
     }

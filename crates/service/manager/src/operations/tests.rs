@@ -44,7 +44,10 @@ impl Driver for Stand {
     fn apply(&self, spec: NodeSpec) -> BoxFuture<'_, Result<(), ManagerError>> {
         Box::pin(async move {
             self.call(&format!("start {}", spec.program))?;
-            assert!(spec.dir.join("msp/signcerts").exists(), "keys come before nodes");
+            assert!(
+                spec.dir.join("msp/signcerts").exists(),
+                "keys come before nodes"
+            );
             self.running.lock().insert(spec.id.clone(), spec);
             Ok(())
         })
@@ -129,12 +132,7 @@ impl Fabric for Stand {
         Box::pin(async { Ok(vec![]) })
     }
 
-    fn smoke<'a>(
-        &'a self,
-        _: &'a Site,
-        _: &'a ChannelPlan,
-        _: Option<&'a str>,
-    ) -> Answer<'a, ()> {
+    fn smoke<'a>(&'a self, _: &'a Site, _: &'a ChannelPlan, _: Option<&'a str>) -> Answer<'a, ()> {
         Box::pin(async { self.call("verify") })
     }
 }
@@ -152,9 +150,15 @@ impl Bench {
     async fn new() -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
         let store = Store::open(&dir.path().join("db")).await.expect("database");
-        let project =
-            Project { project_id: "p".into(), domain_id: "d".into(), quota: 5 };
-        store.add_tenant(&project, ("ak", "sk"), ("admin", "hash")).await.expect("tenant");
+        let project = Project {
+            project_id: "p".into(),
+            domain_id: "d".into(),
+            quota: 5,
+        };
+        store
+            .add_tenant(&project, ("ak", "sk"), ("admin", "hash"))
+            .await
+            .expect("tenant");
         Self {
             folders: Folders::new(dir.path().join("instances/i")),
             _dir: dir,
@@ -178,6 +182,7 @@ impl Bench {
             chaincode: Some(ChaincodePlan {
                 name: "basic".into(),
                 version: "1.0".into(),
+                label: "basic_1.0".into(),
                 package: bytes::Bytes::new(),
             }),
         })
@@ -189,8 +194,14 @@ impl Bench {
 
     async fn begin(&self, kind: OperationType, plan: &Plan) -> OperationRow {
         let now = crate::clock::now_ns();
-        let record =
-            fresh_record(kind, now, &self.project, "i", &self.spec, &Self::names(plan));
+        let record = fresh_record(
+            kind,
+            now,
+            &self.project,
+            "i",
+            &self.spec,
+            &Self::names(plan),
+        );
         OperationRow {
             started_ns: now,
             undoing: false,
@@ -211,19 +222,32 @@ impl Bench {
         };
         let added = self.store.add_instance(&new, &row, 5).await.expect("added");
         assert_eq!(added, Added::Yes);
-        run(self.store.clone(), row, plan).await.expect("the store works")
+        run(self.store.clone(), row, plan)
+            .await
+            .expect("the store works")
     }
 
     async fn last(&self) -> OperationRow {
         let filter = OperationFilter::default();
-        self.store.operations("p", &filter).await.expect("records").1.remove(0)
+        self.store
+            .operations("p", &filter)
+            .await
+            .expect("records")
+            .1
+            .remove(0)
     }
 
     async fn assert_nothing_is_left(&self) {
         assert!(self.stand.running.lock().is_empty(), "processes are left");
         assert!(!self.folders.root().exists(), "folders are left");
-        assert!(self.store.instance("i").await.expect("read").is_none(), "the row is left");
-        assert!(self.store.ports().await.expect("read").is_empty(), "ports are left");
+        assert!(
+            self.store.instance("i").await.expect("read").is_none(),
+            "the row is left"
+        );
+        assert!(
+            self.store.ports().await.expect("read").is_empty(),
+            "ports are left"
+        );
     }
 }
 
@@ -231,7 +255,12 @@ impl Bench {
 async fn a_creation_makes_everything_and_a_deletion_leaves_nothing() {
     let bench = Bench::new().await;
     assert_eq!(bench.create().await, OperationStatus::Finished);
-    let instance = bench.store.instance("i").await.expect("read").expect("there");
+    let instance = bench
+        .store
+        .instance("i")
+        .await
+        .expect("read")
+        .expect("there");
     assert_eq!(instance.state, InstanceState::Ready);
     assert_eq!(bench.stand.running.lock().len(), 4);
     assert_eq!(bench.stand.joined.lock().len(), 4);
@@ -253,12 +282,24 @@ async fn a_creation_makes_everything_and_a_deletion_leaves_nothing() {
         with_storage: true,
     });
     let row = bench.begin(OperationType::Delete, &plan).await;
-    assert!(bench.store.begin_operation(&row, InstanceState::Deleting).await.expect("begun"));
     assert!(
-        !bench.store.begin_operation(&row, InstanceState::Deleting).await.expect("refused"),
+        bench
+            .store
+            .begin_operation(&row, InstanceState::Deleting)
+            .await
+            .expect("begun")
+    );
+    assert!(
+        !bench
+            .store
+            .begin_operation(&row, InstanceState::Deleting)
+            .await
+            .expect("refused"),
         "one change at a time"
     );
-    let status = run(bench.store.clone(), row, plan).await.expect("the store works");
+    let status = run(bench.store.clone(), row, plan)
+        .await
+        .expect("the store works");
     assert_eq!(status, OperationStatus::Finished);
     bench.assert_nothing_is_left().await;
 }
@@ -267,7 +308,13 @@ async fn a_creation_makes_everything_and_a_deletion_leaves_nothing() {
 async fn every_step_may_be_done_twice() {
     let bench = Bench::new().await;
     assert_eq!(bench.create().await, OperationStatus::Finished);
-    let before = bench.store.instance("i").await.expect("read").expect("there").network;
+    let before = bench
+        .store
+        .instance("i")
+        .await
+        .expect("read")
+        .expect("there")
+        .network;
     let admin = bench.folders.root().join("orgs");
     let files = |root: &std::path::Path| {
         let mut all = BTreeMap::new();
@@ -288,10 +335,22 @@ async fn every_step_may_be_done_twice() {
     for step in plan.stages.iter().flatten() {
         step.act_or_check().await;
     }
-    let after = bench.store.instance("i").await.expect("read").expect("there").network;
+    let after = bench
+        .store
+        .instance("i")
+        .await
+        .expect("read")
+        .expect("there")
+        .network;
     assert_eq!(before, after, "names and ports stay");
     assert_eq!(kept, files(&admin), "keys stay");
-    for step in plan.stages.iter().rev().flatten().chain(plan.stages.iter().rev().flatten()) {
+    for step in plan
+        .stages
+        .iter()
+        .rev()
+        .flatten()
+        .chain(plan.stages.iter().rev().flatten())
+    {
         step.undo().await.expect("taken back, twice");
     }
 }
@@ -306,8 +365,14 @@ impl dyn Step {
 
 #[tokio::test]
 async fn a_failure_at_any_step_takes_everything_back_and_a_retry_succeeds() {
-    let faults =
-        ["start orderer", "start peer", "join orderer", "join peer", "chaincode", "verify"];
+    let faults = [
+        "start orderer",
+        "start peer",
+        "join orderer",
+        "join peer",
+        "chaincode",
+        "verify",
+    ];
     for fault in faults {
         let bench = Bench::new().await;
         *bench.stand.fail_at.lock() = Some(fault.to_owned());
@@ -327,7 +392,11 @@ async fn a_failure_at_any_step_takes_everything_back_and_a_retry_succeeds() {
         let detail = failed[0].detail.as_deref().expect("a reason");
         assert_eq!(detail, format!("[{}]{literal}", failed[0].substep_name));
         assert_eq!(status_of_creation(&record).bcs.status, "failed");
-        assert_eq!(bench.create().await, OperationStatus::Finished, "retry after {fault}");
+        assert_eq!(
+            bench.create().await,
+            OperationStatus::Finished,
+            "retry after {fault}"
+        );
     }
 }
 
@@ -339,7 +408,11 @@ async fn a_full_or_unwritable_volume_is_a_failed_step() {
     std::fs::write(&parent, b"in the way").expect("file");
     assert_eq!(bench.create().await, OperationStatus::Failed);
     let record = bench.last().await.record;
-    assert!(record.desc.starts_with("[Create network storage]"), "{}", record.desc);
+    assert!(
+        record.desc.starts_with("[Create network storage]"),
+        "{}",
+        record.desc
+    );
     assert!(bench.store.instance("i").await.expect("read").is_none());
     std::fs::remove_file(&parent).expect("removed");
     assert_eq!(bench.create().await, OperationStatus::Finished);
@@ -357,7 +430,11 @@ async fn a_crash_in_the_middle_is_resumed_forward_and_backward() {
         spec: &bench.spec,
         password_hash: "hash",
     };
-    bench.store.add_instance(&new, &row, 5).await.expect("added");
+    bench
+        .store
+        .add_instance(&new, &row, 5)
+        .await
+        .expect("added");
     // The manager dies after the keys were made.
     for step in plan.stages.iter().flatten().take(3) {
         step.act_or_check().await;
@@ -365,15 +442,26 @@ async fn a_crash_in_the_middle_is_resumed_forward_and_backward() {
     let found = bench.store.unfinished_operations().await.expect("list");
     assert_eq!(found.len(), 1);
     let row = found.into_iter().next().expect("one");
-    let status = run(bench.store.clone(), row, bench.plan()).await.expect("the store works");
+    let status = run(bench.store.clone(), row, bench.plan())
+        .await
+        .expect("the store works");
     assert_eq!(status, OperationStatus::Finished);
-    assert!(bench.store.unfinished_operations().await.expect("list").is_empty());
+    assert!(
+        bench
+            .store
+            .unfinished_operations()
+            .await
+            .expect("list")
+            .is_empty()
+    );
 
     // And another dies while it takes steps back.
     let mut row = bench.last().await;
     row.undoing = true;
     row.record.operation_status = OperationStatus::Processing;
-    let status = run(bench.store.clone(), row, bench.plan()).await.expect("the store works");
+    let status = run(bench.store.clone(), row, bench.plan())
+        .await
+        .expect("the store works");
     assert_eq!(status, OperationStatus::Failed);
     bench.assert_nothing_is_left().await;
 }

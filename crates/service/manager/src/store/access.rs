@@ -79,11 +79,12 @@ impl Store {
 
     /// The project of this id.
     pub(crate) async fn project(&self, id: &str) -> Result<Option<Project>, ManagerError> {
-        let row = sqlx::query("SELECT project_id, domain_id, quota FROM projects WHERE project_id = ?")
-            .bind(id)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(ManagerError::store("read a project"))?;
+        let row =
+            sqlx::query("SELECT project_id, domain_id, quota FROM projects WHERE project_id = ?")
+                .bind(id)
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(ManagerError::store("read a project"))?;
         Ok(row.map(|r| Project {
             project_id: r.get(0),
             domain_id: r.get(1),
@@ -101,7 +102,15 @@ impl Store {
             .fetch_optional(&self.pool)
             .await
             .map_err(ManagerError::store("read an access key"))?;
-        Ok(row.map(|r| (r.get(0), Principal { name: ak.to_owned(), project_id: r.get(1) })))
+        Ok(row.map(|r| {
+            (
+                r.get(0),
+                Principal {
+                    name: ak.to_owned(),
+                    project_id: r.get(1),
+                },
+            )
+        }))
     }
 
     /// Password hash and project of a user.
@@ -114,7 +123,15 @@ impl Store {
             .fetch_optional(&self.pool)
             .await
             .map_err(ManagerError::store("read a user"))?;
-        Ok(row.map(|r| (r.get(0), Principal { name: name.to_owned(), project_id: r.get(1) })))
+        Ok(row.map(|r| {
+            (
+                r.get(0),
+                Principal {
+                    name: name.to_owned(),
+                    project_id: r.get(1),
+                },
+            )
+        }))
     }
 
     /// Makes a token for a user; answers it with its end in unix milliseconds.
@@ -157,7 +174,10 @@ impl Store {
         .fetch_optional(&self.pool)
         .await
         .map_err(ManagerError::store("read a session"))?;
-        Ok(row.map(|r| Principal { name: r.get(0), project_id: r.get(1) }))
+        Ok(row.map(|r| Principal {
+            name: r.get(0),
+            project_id: r.get(1),
+        }))
     }
 
     /// Ends a session.

@@ -57,7 +57,11 @@ impl Store {
         blocks: &[BlockEntry],
     ) -> Result<(), ManagerError> {
         let fail = ManagerError::store;
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(fail("begin"))?;
+        let mut tx = self
+            .pool
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(fail("begin"))?;
         for block in blocks {
             sqlx::query("INSERT OR IGNORE INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
                 .bind(blockchain_id)
@@ -156,7 +160,10 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .map_err(ManagerError::store("count blocks"))?;
-        Ok(rows.iter().map(|r| (r.get(0), unsigned(r.get(1)), unsigned(r.get(2)))).collect())
+        Ok(rows
+            .iter()
+            .map(|r| (r.get(0), unsigned(r.get(1)), unsigned(r.get(2))))
+            .collect())
     }
 
     /// Transactions by creator's MSP id.
@@ -174,6 +181,9 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .map_err(ManagerError::store("count creators"))?;
-        Ok(rows.iter().map(|r| (r.get(0), unsigned(r.get(1)))).collect())
+        Ok(rows
+            .iter()
+            .map(|r| (r.get(0), unsigned(r.get(1))))
+            .collect())
     }
 }

@@ -74,7 +74,9 @@ fn read(row: &SqliteRow) -> Result<InstanceRow, ManagerError> {
         created_ns: row.get(2),
         state: InstanceState::from_wire(row.get(3))?,
         spec: from_json("instance spec", row.get(4))?,
-        network: network.map(|n| from_json("instance network", &n)).transpose()?,
+        network: network
+            .map(|n| from_json("instance network", &n))
+            .transpose()?,
         password_hash: row.get(6),
     })
 }
@@ -99,7 +101,11 @@ impl Store {
         quota: i64,
     ) -> Result<Added, ManagerError> {
         let fail = ManagerError::store;
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(fail("begin"))?;
+        let mut tx = self
+            .pool
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(fail("begin"))?;
         let used: i64 = sqlx::query_scalar("SELECT count(*) FROM instances WHERE project_id = ?")
             .bind(new.project_id)
             .fetch_one(&mut *tx)
@@ -162,7 +168,11 @@ impl Store {
         network: &Network,
     ) -> Result<(), ManagerError> {
         let fail = ManagerError::store;
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(fail("begin"))?;
+        let mut tx = self
+            .pool
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(fail("begin"))?;
         for port in network.ports() {
             sqlx::query("INSERT INTO ports VALUES (?, ?)")
                 .bind(i64::from(port))
@@ -183,7 +193,11 @@ impl Store {
     /// Forgets the names and ports of an instance.
     pub(crate) async fn clear_network(&self, id: &str) -> Result<(), ManagerError> {
         let fail = ManagerError::store;
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(fail("begin"))?;
+        let mut tx = self
+            .pool
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(fail("begin"))?;
         sqlx::query("DELETE FROM ports WHERE blockchain_id = ?")
             .bind(id)
             .execute(&mut *tx)
@@ -203,7 +217,10 @@ impl Store {
             .fetch_all(&self.pool)
             .await
             .map_err(ManagerError::store("list ports"))?;
-        Ok(rows.into_iter().filter_map(|p| u16::try_from(p).ok()).collect())
+        Ok(rows
+            .into_iter()
+            .filter_map(|p| u16::try_from(p).ok())
+            .collect())
     }
 
     /// Changes what should be going on with an instance.
@@ -224,7 +241,11 @@ impl Store {
     /// Removes an instance with its ports and what the browser counted; its operation records stay.
     pub(crate) async fn remove_instance(&self, id: &str) -> Result<(), ManagerError> {
         let fail = ManagerError::store;
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(fail("begin"))?;
+        let mut tx = self
+            .pool
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(fail("begin"))?;
         for sql in [
             "DELETE FROM ports WHERE blockchain_id = ?",
             "DELETE FROM blocks WHERE blockchain_id = ?",

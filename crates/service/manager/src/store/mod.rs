@@ -46,10 +46,13 @@ impl Store {
             .connect_with(options)
             .await
             .map_err(ManagerError::store("open its file"))?;
-        sqlx::migrate!("./migrations").run(&pool).await.map_err(|e| ManagerError::Corrupt {
-            what: "schema",
-            reason: e.to_string(),
-        })?;
+        sqlx::migrate!("./migrations")
+            .run(&pool)
+            .await
+            .map_err(|e| ManagerError::Corrupt {
+                what: "schema",
+                reason: e.to_string(),
+            })?;
         Ok(Self { pool })
     }
 
@@ -64,12 +67,16 @@ fn from_json<T: serde::de::DeserializeOwned>(
     what: &'static str,
     text: &str,
 ) -> Result<T, ManagerError> {
-    serde_json::from_str(text)
-        .map_err(|e| ManagerError::Corrupt { what, reason: e.to_string() })
+    serde_json::from_str(text).map_err(|e| ManagerError::Corrupt {
+        what,
+        reason: e.to_string(),
+    })
 }
 
 /// Writes a JSON column.
 fn to_json<T: serde::Serialize>(what: &'static str, value: &T) -> Result<String, ManagerError> {
-    serde_json::to_string(value)
-        .map_err(|e| ManagerError::Corrupt { what, reason: e.to_string() })
+    serde_json::to_string(value).map_err(|e| ManagerError::Corrupt {
+        what,
+        reason: e.to_string(),
+    })
 }

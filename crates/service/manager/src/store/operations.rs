@@ -80,7 +80,11 @@ impl Store {
     ) -> Result<bool, ManagerError> {
         let fail = ManagerError::store;
         let id = &row.record.blockchain_id;
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(fail("begin"))?;
+        let mut tx = self
+            .pool
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(fail("begin"))?;
         let running: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM operations WHERE blockchain_id = ? \
              AND status IN ('waiting', 'processing')",

@@ -1,0 +1,241 @@
+//! Who sent a request: a signature or a token, then the right to the project.
+
+use std::collections::HashMap;
+
+use axum::response::Response;
+use http::request::Parts;
+use parking_lot::Mutex;
+use selvage_manager_api::agent::AgentToken;
+use selvage_manager_api::console::{LoginRequest, Session, WhoAmI};
+use selvage_manager_api::{ApiError, ErrorCode};
+
+use super::{Call, Server, json};
+use crate::auth::signature::{ALGORITHM, Authorization, SignedRequest};
+use crate::clock;
+use crate::service::{Manager, verify_password};
+use crate::store::Principal;
+
+/// Failed logins a name may have before it has to wait.
+const TRIES: u32 = 5;
+/// How long it has to wait.
+const WAIT_MS: i64 = 60_000;
+/// Names that are remembered.
+const NAMES: usize = 1000;
+
+/// The refusal BCS documents for every failed authentication.
+pub(super) fn refused() -> ApiError {
+    ApiError::new(
+        ErrorCode::Unauthenticated,
+        "Incorrect token or token resolution failed",
+    )
+}
+
+/// Somebody a request says it comes from.
+pub(super) enum Claim {
+    /// A token was found: that is the proof.
+    Token(Principal),
+    /// An access key was found: the signature is still to be checked, with the body.
+    Key(Principal, String),
+}
+
+fn text<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
+    parts.headers.get(name).and_then(|v| v.to_str().ok())
+}
+
+/// Looks up who a request claims to come from, before its body is read.
+pub(super) async fn claim(manager: &Manager, parts: &Parts) -> Result<Claim, ApiError> {
+    let store = &manager.inner.store;
+    if let Some(header) = text(parts, "authorization").filter(|h| h.starts_with(ALGORITHM)) {
+        let authorization = Authorization::parse(header).map_err(|e| explained(&e))?;
+        let (secret, principal) =
+            store
+                .access_key(authorization.access)
+                .await?
+                .ok_or_else(|| {
+                    ApiError::new(
+                        ErrorCode::Unauthenticated,
+                        "Incorrect token or token resolution failed: unknown access key",
+                    )
+                })?;
+        return Ok(Claim::Key(principal, secret));
+    }
+    let token = text(parts, "x-auth-token").ok_or_else(refused)?;
+    store
+        .session(token)
+        .await?
+        .map(Claim::Token)
+        .ok_or_else(refused)
+}
+
+fn explained(error: &dyn std::fmt::Display) -> ApiError {
+    ApiError::new(
+        ErrorCode::Unauthenticated,
+        format!("Incorrect token or token resolution failed: {error}"),
+    )
+}
+
+impl Claim {
+    /// Checks the signature, where there is one.
+    pub(super) fn prove(self, parts: &Parts, body: &[u8]) -> Result<Principal, ApiError> {
+        let (principal, secret) = match self {
+            Self::Token(principal) => return Ok(principal),
+            Self::Key(principal, secret) => (principal, secret),
+        };
+        let header = text(parts, "authorization").unwrap_or_default();
+        let authorization = Authorization::parse(header).map_err(|e| explained(&e))?;
+        let mut headers = parts.headers.clone();
+        // HTTP/2 carries the host outside the headers.
+        if !headers.contains_key("host")
+            && let Some(authority) = parts.uri.authority()
+            && let Ok(value) = authority.as_str().parse()
+        {
+            headers.insert("host", value);
+        }
+        SignedRequest {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
+            headers: &headers,
+            body,
+        }
+        .verify(&authorization, &secret, clock::now_s())
+        .map_err(|e| explained(&e))?;
+        Ok(principal)
+    }
+}
+
+/// The project in the path must be the caller's, and `X-Project-Id` must agree when it is sent.
+pub(super) fn project(
+    caller: &Principal,
+    in_path: &str,
+    headers: &http::HeaderMap,
+) -> Result<(), ApiError> {
+    let header = headers.get("x-project-id");
+    let agrees = header.is_none_or(|h| h.as_bytes() == in_path.as_bytes());
+    if caller.project_id == in_path && agrees {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        ErrorCode::Forbidden,
+        format!("forbidden to project [{in_path}]"),
+    ))
+}
+
+/// Slows down guessing: a name with several failures has to wait.
+#[derive(Default)]
+pub(super) struct Throttle {
+    failures: Mutex<HashMap<String, (u32, i64)>>,
+}
+
+impl Throttle {
+    fn check(&self, name: &str) -> Result<(), ApiError> {
+        match self.failures.lock().get(name) {
+            Some((count, at)) if *count >= TRIES && clock::now_ms() - at < WAIT_MS => {
+                Err(ApiError::new(
+                    ErrorCode::TooManyAttempts,
+                    "too many failed logins; try again in a minute",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn failed(&self, name: &str) {
+        let now = clock::now_ms();
+        let mut failures = self.failures.lock();
+        if failures.len() >= NAMES {
+            failures.retain(|_, (_, at)| now - *at < WAIT_MS);
+        }
+        if failures.len() < NAMES || failures.contains_key(name) {
+            let entry = failures
+                .entry(name.chars().take(64).collect())
+                .or_insert((0, now));
+            if now - entry.1 >= WAIT_MS {
+                entry.0 = 0;
+            }
+            *entry = (entry.0 + 1, now);
+        }
+    }
+
+    fn succeeded(&self, name: &str) {
+        self.failures.lock().remove(name);
+    }
+}
+
+impl Server {
+    async fn enter(&self, user: &str, password: &str) -> Result<Session, ApiError> {
+        if password.is_empty() || password.len() > 128 || user.is_empty() || user.len() > 64 {
+            return Err(refused());
+        }
+        self.throttle.check(user)?;
+        let found = self.manager.inner.store.user(user).await?;
+        let right = match found {
+            None => None,
+            Some((hash, principal)) => verify_password(password.to_owned(), hash)
+                .await?
+                .then_some(principal),
+        };
+        let Some(principal) = right else {
+            self.throttle.failed(user);
+            return Err(ApiError::new(
+                ErrorCode::Unauthenticated,
+                "Incorrect user name or password",
+            ));
+        };
+        self.throttle.succeeded(user);
+        let (token, expire_time) = self.manager.inner.store.open_session(user).await?;
+        Ok(Session {
+            token,
+            expire_time,
+            user: principal.name,
+            project_id: principal.project_id,
+        })
+    }
+
+    /// `POST /selvage/v1/sessions`.
+    pub(super) async fn login(&self, call: &Call) -> Result<Response, ApiError> {
+        let request: LoginRequest = call.json()?;
+        Ok(json(&self.enter(&request.user, &request.password).await?))
+    }
+
+    /// `DELETE /selvage/v1/sessions`.
+    pub(super) async fn logout(&self, call: &Call) -> Result<Response, ApiError> {
+        if let Some(token) = call
+            .headers
+            .get("x-auth-token")
+            .and_then(|v| v.to_str().ok())
+        {
+            self.manager.inner.store.close_session(token).await?;
+        }
+        Ok(json(&serde_json::json!({ "result": "success" })))
+    }
+
+    /// `GET /v2/agent/apis/tokens`.
+    pub(super) async fn agent_token(&self, call: &Call) -> Result<Response, ApiError> {
+        let header = |name| {
+            call.headers
+                .get(name)
+                .and_then(|v| v.to_str().ok())
+                .unwrap_or_default()
+        };
+        let session = self
+            .enter(header("x-auth-user"), header("x-auth-pass"))
+            .await?;
+        Ok(json(&AgentToken {
+            user: session.user,
+            token: session.token,
+            expire_time: session.expire_time,
+        }))
+    }
+
+    /// `GET /selvage/v1/whoami`.
+    pub(super) fn whoami(&self, call: &Call) -> Result<Response, ApiError> {
+        let caller = call.caller()?;
+        Ok(json(&WhoAmI {
+            user: caller.name.clone(),
+            project_id: caller.project_id.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            server_time: clock::now_ms(),
+        }))
+    }
+}

@@ -1,0 +1,300 @@
+//! The server without sockets: requests in, answers out, on a manager with an empty folder.
+
+use super::*;
+use crate::auth::signature::sign;
+use crate::data_dir::DataDir;
+use crate::driver::local::Programs;
+use crate::service::Settings;
+use selvage_manager_api::table::OPERATIONS;
+use serde_json::{Value, json};
+
+struct Bench {
+    _dir: tempfile::TempDir,
+    server: Server,
+    token: String,
+    project: String,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let data = DataDir::open(dir.path()).expect("free folder");
+        let settings = Settings {
+            programs: Programs::new(vec![dir.path().join("bin")]),
+            node_host: "127.0.0.1".into(),
+            node_listen: "127.0.0.1".parse().expect("address"),
+            samples: vec![],
+        };
+        let manager = Manager::start(data, settings).await.expect("starts");
+        let project = manager.access().project_id.clone();
+        let (token, _) = manager
+            .inner
+            .store
+            .open_session("admin")
+            .await
+            .expect("session");
+        let server = Server {
+            manager,
+            routes: routes::routes(),
+            throttle: Throttle::default(),
+        };
+        Self {
+            _dir: dir,
+            server,
+            token,
+            project,
+        }
+    }
+
+    async fn send(&self, request: http::request::Builder, body: &[u8]) -> (u16, Value) {
+        let request = request.body(Body::from(body.to_vec())).expect("a request");
+        let response = self.server.answer(request).await;
+        assert!(response.headers().contains_key("x-request-id"));
+        let status = response.status().as_u16();
+        let bytes = to_bytes(response.into_body(), 1 << 22).await.expect("body");
+        (
+            status,
+            serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        )
+    }
+
+    async fn with_token(&self, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("x-auth-token", &self.token);
+        self.send(request, body).await
+    }
+
+    fn path(&self, rest: &str) -> String {
+        format!("/v2/{}{rest}", self.project)
+    }
+}
+
+fn code(body: &Value) -> &str {
+    body["error_code"].as_str().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn no_endpoint_answers_strangers() {
+    let bench = Bench::new().await;
+    for route in routes::routes() {
+        if route.guard == Guard::Public {
+            continue;
+        }
+        let path = route
+            .pattern
+            .replace("{project_id}", &bench.project)
+            .replace(['{', '}'], "");
+        let request = || http::Request::builder().method(route.method).uri(&path);
+        let (status, body) = bench.send(request(), b"").await;
+        assert_eq!(
+            (status, code(&body)),
+            (401, "BCS.4010401"),
+            "{} {path}",
+            route.method
+        );
+        let wrong = request().header("x-auth-token", "00");
+        let (status, _) = bench.send(wrong, b"").await;
+        assert_eq!(status, 401, "wrong token at {path}");
+        let forged = request().header(
+            "authorization",
+            format!(
+                "SDK-HMAC-SHA256 Access={}, SignedHeaders=host;x-sdk-date, Signature=00",
+                bench.server.manager.access().ak
+            ),
+        );
+        let (status, _) = bench.send(forged, b"").await;
+        assert_eq!(status, 401, "forged signature at {path}");
+    }
+}
+
+#[tokio::test]
+async fn another_project_is_forbidden() {
+    let bench = Bench::new().await;
+    for operation in &OPERATIONS {
+        let path = format!("/v2/stranger{}", operation.path.replace(['{', '}'], ""));
+        let method = format!("{:?}", operation.method).to_uppercase();
+        let (status, body) = bench.with_token(&method, &path, b"{}").await;
+        assert_eq!((status, code(&body)), (403, "BCS.4030403"), "{path}");
+    }
+    let path = bench.path("/blockchains");
+    let request = http::Request::builder()
+        .uri(path)
+        .header("x-auth-token", &bench.token)
+        .header("x-project-id", "other");
+    assert_eq!(bench.send(request, b"").await.0, 403);
+}
+
+#[tokio::test]
+async fn a_signed_request_is_answered_and_a_changed_one_is_not() {
+    let bench = Bench::new().await;
+    let access = bench.server.manager.access().clone();
+    let path = bench.path("/blockchains");
+    let date = |shift: i64| {
+        let at = time::OffsetDateTime::from_unix_timestamp(crate::clock::now_s() + shift);
+        let form = time::macros::format_description!("[year][month][day]T[hour][minute][second]Z");
+        at.expect("time").format(form).expect("text")
+    };
+    let request = |sent_path: &str, shift: i64| {
+        let date = date(shift);
+        let mut headers = http::HeaderMap::new();
+        headers.insert("host", HeaderValue::from_static("h:1"));
+        headers.insert("x-sdk-date", date.parse().expect("header"));
+        let signature = sign(
+            "GET",
+            &path,
+            "",
+            &headers,
+            b"",
+            &["host", "x-sdk-date"],
+            &access.sk,
+        );
+        http::Request::builder()
+            .uri(sent_path)
+            .header("host", "h:1")
+            .header("x-sdk-date", date)
+            .header(
+                "authorization",
+                format!(
+                    "SDK-HMAC-SHA256 Access={}, SignedHeaders=host;x-sdk-date, \
+                     Signature={signature}",
+                    access.ak
+                ),
+            )
+    };
+    let (status, body) = bench.send(request(&path, 0), b"").await;
+    assert_eq!((status, body["count"].as_i64()), (200, Some(0)));
+    let (status, body) = bench.send(request(&path, -16 * 60), b"").await;
+    assert_eq!(status, 401);
+    assert!(
+        body["error_msg"].as_str().expect("text").contains("clock"),
+        "{body}"
+    );
+    assert_eq!(
+        bench.send(request(&bench.path("/quotas"), 0), b"").await.0,
+        401
+    );
+    assert_eq!(bench.send(request(&path, 0), b"x").await.0, 401);
+}
+
+#[tokio::test]
+async fn operations_that_are_not_built_say_so() {
+    let bench = Bench::new().await;
+    for operation in OPERATIONS.iter().filter(|o| !o.is_built()) {
+        let path = bench.path(&operation.path.replace(['{', '}'], ""));
+        let method = format!("{:?}", operation.method).to_uppercase();
+        let (status, body) = bench.with_token(&method, &path, b"{}").await;
+        assert_eq!((status, code(&body)), (501, "BCS.5010501"), "{path}");
+        assert!(
+            body["error_msg"]
+                .as_str()
+                .expect("text")
+                .contains(operation.name)
+        );
+    }
+}
+
+#[tokio::test]
+async fn bad_input_is_refused_by_name() {
+    let bench = Bench::new().await;
+    let create = bench.path("/blockchains");
+    let (status, body) = bench.with_token("POST", &create, b"{not json").await;
+    assert_eq!((status, code(&body)), (400, "BCS.4006003"));
+    let (status, body) = bench.with_token("POST", &create, b"{}").await;
+    assert_eq!((status, code(&body)), (400, "BCS.4006009"));
+    let (status, body) = bench
+        .with_token("POST", &create, &vec![b' '; MOST_BODY + 1])
+        .await;
+    assert_eq!((status, code(&body)), (413, "BCS.4000013"));
+    let whole = json!({
+        "name": "bcs-test", "version_type": 4, "enterprise_project_id": "0",
+        "resource_password": "Passw0rd!", "cluster_type": "CCE", "create_new_cluster": false,
+        "cce_cluster_info": {"cluster_id": "c", "cluster_name": "c"},
+    });
+    let (status, body) = bench
+        .with_token("POST", &create, whole.to_string().as_bytes())
+        .await;
+    assert_eq!(
+        (status, code(&body)),
+        (500, "BCS.4009100"),
+        "missing programs"
+    );
+    assert!(
+        body["error_msg"]
+            .as_str()
+            .expect("text")
+            .contains("make build")
+    );
+    let missing = bench.path("/blockchains/nothing");
+    for (method, path) in [
+        ("GET", missing.clone()),
+        ("DELETE", missing.clone()),
+        ("GET", format!("{missing}/status")),
+        ("GET", format!("{missing}/nodes")),
+        ("GET", format!("{missing}/channels")),
+        ("GET", format!("{missing}/cert?org_name=o&cert_type=admin")),
+        ("GET", "/v2/agent/apis/peers".to_owned()),
+        (
+            "GET",
+            "/v2/agent/apis/channel/c/summary?blockchain_id=x".to_owned(),
+        ),
+    ] {
+        let (status, body) = bench.with_token(method, &path, b"").await;
+        assert_eq!(
+            (status, code(&body)),
+            (404, "BCS.4001011"),
+            "{method} {path}"
+        );
+    }
+    let (status, body) = bench
+        .with_token("GET", &bench.path("/quotas?type=ecs"), b"")
+        .await;
+    assert_eq!((status, code(&body)), (400, "BCS.4006014"));
+    let flavors = bench.path("/blockchains/flavors?limit=0");
+    assert_eq!(bench.with_token("GET", &flavors, b"").await.0, 400);
+    let (status, body) = bench.with_token("GET", "/v2/nowhere", b"").await;
+    assert_eq!((status, code(&body)), (404, "BCS.4040404"));
+}
+
+#[tokio::test]
+async fn the_console_is_entered_with_the_password_and_left_again() {
+    let bench = Bench::new().await;
+    let access = bench.server.manager.access().clone();
+    let login = |user: &str, password: &str| {
+        json!({"user": user, "password": password})
+            .to_string()
+            .into_bytes()
+    };
+    let request = || {
+        http::Request::builder()
+            .method("POST")
+            .uri("/selvage/v1/sessions")
+    };
+    let (status, session) = bench
+        .send(request(), &login(&access.user, &access.password))
+        .await;
+    assert_eq!(status, 200);
+    assert_eq!(session["project_id"], access.project_id);
+    let token = session["token"].as_str().expect("token");
+    let whoami = |token: &str| {
+        http::Request::builder()
+            .uri("/selvage/v1/whoami")
+            .header("x-auth-token", token)
+    };
+    let (status, me) = bench.send(whoami(token), b"").await;
+    assert_eq!((status, me["user"].as_str()), (200, Some("admin")));
+    let out = http::Request::builder()
+        .method("DELETE")
+        .uri("/selvage/v1/sessions")
+        .header("x-auth-token", token);
+    assert_eq!(bench.send(out, b"").await.0, 200);
+    assert_eq!(bench.send(whoami(token), b"").await.0, 401);
+    for _ in 0..5 {
+        assert_eq!(bench.send(request(), &login("admin", "wrong")).await.0, 401);
+    }
+    let (status, body) = bench
+        .send(request(), &login("admin", &access.password))
+        .await;
+    assert_eq!((status, code(&body)), (429, "BCS.4290429"));
+}

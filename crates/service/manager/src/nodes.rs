@@ -1,0 +1,348 @@
+//! The real nodes, spoken to in Fabric's protocols through the client crate.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{join_all, try_join_all};
+use prost::Message;
+use selvage_client::{
+    ClientError, Definition, Gateway, Invocation, Network as ChannelNodes, Orderer, Participation,
+    Peer, PeerAdmin, User,
+};
+use selvage_crypto::PrivateKey;
+use selvage_env::Env;
+use selvage_identity::SigningIdentity;
+use selvage_net::Endpoint;
+use selvage_net::tls::{ClientTls, TlsIdentity};
+use selvage_proto::common::Block;
+
+use crate::error::ManagerError;
+use crate::fabric::{Answer, ChaincodePlan, Fabric, Site};
+use crate::files::read_limited;
+use crate::network::keys::{self, ADMIN};
+use crate::network::{ChannelPlan, Node, Org};
+
+/// Largest certificate or key file.
+const MOST: u64 = 64 * 1024;
+/// Largest genesis block.
+const MOST_BLOCK: u64 = 16 * 1024 * 1024;
+/// Pause between looks at something that will come about by itself.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// Opens users and connections from an instance's folders.
+#[derive(Clone)]
+pub(crate) struct Nodes {
+    env: Env,
+}
+
+impl Nodes {
+    pub(crate) fn new() -> Self {
+        Self { env: Env::real() }
+    }
+
+    /// A user of an organisation.
+    pub(crate) fn user(&self, site: &Site, org: &Org, user: &str) -> Result<User, ManagerError> {
+        let msp = site.folders.user(org, user).join("msp");
+        let cert = read_limited(&keys::only_file(&msp.join("signcerts"))?, MOST)?;
+        let key = read_limited(&keys::only_file(&msp.join("keystore"))?, MOST)?;
+        let fail = |source| ManagerError::Keys {
+            doing: "use an identity",
+            source,
+        };
+        let key = PrivateKey::from_pem(&key).map_err(fail)?;
+        let identity = SigningIdentity::new(&org.msp_id(), &cert, key).map_err(fail)?;
+        Ok(User::new(Arc::new(identity), &self.env))
+    }
+
+    fn endpoint(
+        site: &Site,
+        org: &Org,
+        node: &Node,
+        address: String,
+        identity: Option<&Path>,
+    ) -> Result<Endpoint, ManagerError> {
+        let tls = site.folders.node(node).join("tls");
+        let roots = read_limited(&tls.join("ca.crt"), MOST)?;
+        let fail = |e: selvage_net::TlsError| {
+            ManagerError::Driver(format!("cannot use the TLS files of {}: {e}", org.name))
+        };
+        let identity = match identity {
+            None => None,
+            Some(folder) => {
+                let cert = read_limited(&folder.join("server.crt"), MOST)?;
+                let key = read_limited(&folder.join("server.key"), MOST)?;
+                let origin = folder.display().to_string();
+                Some(TlsIdentity::from_pem(&origin, &cert, &key).map_err(fail)?)
+            }
+        };
+        let tls = ClientTls::from_pem(&tls.display().to_string(), &roots, identity)
+            .map_err(fail)?
+            .with_server_name(&node.domain);
+        Ok(Endpoint::new(address, Some(tls)))
+    }
+
+    /// A connection to a peer.
+    pub(crate) fn peer(&self, site: &Site, org: &Org, node: &Node) -> Result<Peer, ManagerError> {
+        let endpoint = Self::endpoint(site, org, node, site.network.address(node), None)?;
+        Peer::new(&endpoint).map_err(|e| failed(&node.name, &e))
+    }
+
+    /// A peer as its organisation's administrator.
+    pub(crate) fn admin(
+        &self,
+        site: &Site,
+        org: &Org,
+        node: &Node,
+    ) -> Result<PeerAdmin, ManagerError> {
+        Ok(PeerAdmin::new(
+            self.peer(site, org, node)?,
+            self.user(site, org, ADMIN)?,
+        ))
+    }
+
+    fn orderers(&self, site: &Site) -> Result<Vec<Orderer>, ManagerError> {
+        let org = &site.network.orderer;
+        org.nodes
+            .iter()
+            .map(|node| {
+                let address = site.network.address(node);
+                let endpoint = Self::endpoint(site, org, node, address, None)?;
+                Orderer::new(&endpoint).map_err(|e| failed(&node.name, &e))
+            })
+            .collect()
+    }
+
+    fn genesis(site: &Site, channel: &ChannelPlan) -> Result<Block, ManagerError> {
+        let path = site.folders.genesis(&channel.name);
+        Block::decode(read_limited(&path, MOST_BLOCK)?.as_slice())
+            .map_err(|e| ManagerError::Driver(format!("{} holds no block: {e}", path.display())))
+    }
+
+    async fn approve(
+        &self,
+        site: &Site,
+        channel: &ChannelPlan,
+        org: &Org,
+        definition: &Definition,
+        package_id: &str,
+    ) -> Result<(), ManagerError> {
+        let nodes = ChannelNodes {
+            channel_id: channel.name.clone(),
+            endorsers: org
+                .nodes
+                .iter()
+                .map(|n| self.peer(site, org, n))
+                .collect::<Result<_, _>>()?,
+            orderers: self.orderers(site)?,
+        };
+        let user = self.user(site, org, ADMIN)?;
+        match nodes.approve(&user, definition, Some(package_id)).await {
+            Ok(_) => Ok(()),
+            // Approved before a crash: Fabric refuses to repeat what changes nothing.
+            Err(error) if error.text().contains("unchanged content") => Ok(()),
+            Err(error) => Err(failed(&org.name, &error)),
+        }
+    }
+
+    async fn commit(
+        &self,
+        site: &Site,
+        channel: &ChannelPlan,
+        definition: &Definition,
+    ) -> Result<(), ManagerError> {
+        let members: Vec<&Org> = site.network.members(channel).collect();
+        let first = members.first().ok_or_else(|| {
+            ManagerError::Driver(format!("the channel {} has no members", channel.name))
+        })?;
+        let endorsers = members
+            .iter()
+            .filter_map(|o| o.nodes.first().map(|n| self.peer(site, o, n)))
+            .collect::<Result<_, _>>()?;
+        let nodes = ChannelNodes {
+            channel_id: channel.name.clone(),
+            endorsers,
+            orderers: self.orderers(site)?,
+        };
+        let user = self.user(site, first, ADMIN)?;
+        nodes
+            .commit(&user, definition)
+            .await
+            .map_err(|e| failed(&channel.name, &e))?;
+        Ok(())
+    }
+
+    async fn has_committed(
+        admin: &PeerAdmin,
+        channel: &str,
+        name: &str,
+        version: &str,
+    ) -> Result<bool, ClientError> {
+        let all = admin.committed_all(channel).await?;
+        Ok(all.iter().any(|d| d.name == name && d.version == version))
+    }
+
+    /// Every peer of a channel as its organisation's administrator.
+    fn admins(&self, site: &Site, channel: &ChannelPlan) -> Result<Vec<PeerAdmin>, ManagerError> {
+        site.network
+            .members(channel)
+            .flat_map(|org| org.nodes.iter().map(move |node| (org, node)))
+            .map(|(org, node)| self.admin(site, org, node))
+            .collect()
+    }
+}
+
+fn failed(whom: &str, error: &ClientError) -> ManagerError {
+    ManagerError::Driver(format!("{whom}: {}", error.text()))
+}
+
+impl Fabric for Nodes {
+    fn join_orderer<'a>(
+        &'a self,
+        site: &'a Site,
+        node: &'a Node,
+        channel: &'a ChannelPlan,
+    ) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let org = &site.network.orderer;
+            let address = format!("127.0.0.1:{}", node.third_port);
+            let identity = site.folders.user(org, ADMIN).join("tls");
+            let endpoint = Self::endpoint(site, org, node, address, Some(&identity))?;
+            let api = Participation::new(&endpoint).map_err(|e| failed(&node.name, &e))?;
+            let known = api.list().await.map_err(|e| failed(&node.name, &e))?;
+            if known.iter().any(|c| c.name == channel.name) {
+                return Ok(());
+            }
+            let block = Self::genesis(site, channel)?;
+            api.join(&block, self.env.rng.as_ref())
+                .await
+                .map_err(|e| failed(&node.name, &e))?;
+            Ok(())
+        })
+    }
+
+    fn join_peer<'a>(
+        &'a self,
+        site: &'a Site,
+        org: &'a Org,
+        node: &'a Node,
+        channel: &'a ChannelPlan,
+    ) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let admin = self.admin(site, org, node)?;
+            let known = admin.channels().await.map_err(|e| failed(&node.name, &e))?;
+            if known.contains(&channel.name) {
+                return Ok(());
+            }
+            let block = Self::genesis(site, channel)?;
+            admin
+                .join_channel(&block)
+                .await
+                .map_err(|e| failed(&node.name, &e))
+        })
+    }
+
+    fn peer_channels<'a>(
+        &'a self,
+        site: &'a Site,
+        org: &'a Org,
+        node: &'a Node,
+    ) -> Answer<'a, Vec<String>> {
+        Box::pin(async move {
+            let admin = self.admin(site, org, node)?;
+            admin.channels().await.map_err(|e| failed(&node.name, &e))
+        })
+    }
+
+    fn deploy_chaincode<'a>(
+        &'a self,
+        site: &'a Site,
+        channel: &'a ChannelPlan,
+        plan: &'a ChaincodePlan,
+    ) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let admins = self.admins(site, channel)?;
+            let installs = admins.iter().map(|a| async move {
+                match a.install(plan.package.clone()).await {
+                    Ok(_) => Ok(()),
+                    Err(e) if e.text().contains("already successfully installed") => Ok(()),
+                    Err(e) => Err(failed(a.peer().address(), &e)),
+                }
+            });
+            try_join_all(installs).await?;
+            let hash = selvage_crypto::sha256(&plan.package);
+            let package_id = format!("{}:{}", plan.label, hex::encode(hash));
+            let definition = Definition::new(&plan.name, &plan.version, 1);
+            let (name, version) = (plan.name.as_str(), plan.version.as_str());
+            let done = match admins.first() {
+                Some(first) => Self::has_committed(first, &channel.name, name, version)
+                    .await
+                    .map_err(|e| failed(first.peer().address(), &e))?,
+                None => true,
+            };
+            if !done {
+                let members = site.network.members(channel);
+                try_join_all(
+                    members.map(|o| self.approve(site, channel, o, &definition, &package_id)),
+                )
+                .await?;
+                self.commit(site, channel, &definition).await?;
+            }
+            // A transaction is good only where the definition has arrived.
+            let arrivals = admins.iter().map(|a| async move {
+                loop {
+                    match Self::has_committed(a, &channel.name, name, version).await {
+                        Ok(true) => return Ok(()),
+                        Ok(false) => tokio::time::sleep(LOOK).await,
+                        Err(e) => return Err(failed(a.peer().address(), &e)),
+                    }
+                }
+            });
+            try_join_all(arrivals).await?;
+            Ok(())
+        })
+    }
+
+    fn committed<'a>(
+        &'a self,
+        site: &'a Site,
+        channel: &'a ChannelPlan,
+    ) -> Answer<'a, Vec<(String, String)>> {
+        Box::pin(async move {
+            let admins = self.admins(site, channel)?;
+            let mut last = ManagerError::Driver(format!("{} has no peers", channel.name));
+            for admin in &admins {
+                match admin.committed_all(&channel.name).await {
+                    Ok(all) => return Ok(all.into_iter().map(|d| (d.name, d.version)).collect()),
+                    Err(error) => last = failed(admin.peer().address(), &error),
+                }
+            }
+            Err(last)
+        })
+    }
+
+    fn smoke<'a>(
+        &'a self,
+        site: &'a Site,
+        channel: &'a ChannelPlan,
+        chaincode: Option<&'a str>,
+    ) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let admins = self.admins(site, channel)?;
+            let checks = admins.iter().map(|admin| async move {
+                let info = admin.channel_info(&channel.name).await;
+                info.map_err(|e| failed(admin.peer().address(), &e))?;
+                let Some(name) = chaincode else { return Ok(()) };
+                let gateway =
+                    Gateway::new(admin.peer().clone(), admin.user().clone(), &channel.name);
+                let call = Invocation::new(name, "org.hyperledger.fabric:GetMetadata");
+                let own = [admin.user().msp_id().to_owned()];
+                let answer = gateway.evaluate(&call, &own).await;
+                answer
+                    .map(drop)
+                    .map_err(|e| failed(admin.peer().address(), &e))
+            });
+            join_all(checks).await.into_iter().collect()
+        })
+    }
+}

@@ -1,0 +1,125 @@
+//! Where console and API listen.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use selvage_crypto::issue::{Authority, LeafProfile, Subject, Validity};
+use selvage_net::CancellationToken;
+use selvage_net::server::{Server, ServerOptions};
+use selvage_net::tls::{ClientAuth, ServerTls, TlsIdentity};
+
+use crate::clock;
+use crate::error::ManagerError;
+use crate::files::{read_limited, write_private, write_public};
+use crate::http;
+use crate::service::Manager;
+
+/// Largest certificate or key file.
+const MOST: u64 = 64 * 1024;
+
+/// A port that is taken and does not answer yet.
+pub struct Portal {
+    server: Server,
+    scheme: &'static str,
+}
+
+impl Portal {
+    /// Takes the address. In clear only on the loopback interface; `tls` makes a certificate of
+    /// its own in the data folder at first use.
+    pub async fn bind(data: &Path, address: &str, tls: bool) -> Result<Self, ManagerError> {
+        let parsed: SocketAddr = address.parse().map_err(|_| {
+            ManagerError::Option(format!("{address} is no address; --listen takes host:port"))
+        })?;
+        if !tls && !parsed.ip().is_loopback() {
+            return Err(ManagerError::Option(format!(
+                "{address} can be reached by others, so the console needs TLS there; add --tls"
+            )));
+        }
+        let tls = if tls {
+            Some(server_tls(data, parsed.ip())?)
+        } else {
+            None
+        };
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let server = Server::bind(address, ServerOptions::http(tls))
+            .await
+            .map_err(|e| ManagerError::Listen {
+                address: address.to_owned(),
+                reason: chain(&e),
+            })?;
+        Ok(Self { server, scheme })
+    }
+
+    /// `http://host:port`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.server.local_addr())
+    }
+
+    /// The address it got.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// Answers until told to stop.
+    pub async fn serve(
+        self,
+        manager: Manager,
+        stop: CancellationToken,
+    ) -> Result<(), ManagerError> {
+        let address = self.address().to_string();
+        self.server
+            .serve(http::router(manager), stop)
+            .await
+            .map_err(|e| ManagerError::Listen {
+                address,
+                reason: chain(&e),
+            })
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// The console's own certificate, made once.
+fn server_tls(data: &Path, host: IpAddr) -> Result<ServerTls, ManagerError> {
+    let folder = data.join("console");
+    let (cert, key) = (folder.join("server.crt"), folder.join("server.key"));
+    if !cert.exists() {
+        let fail = |source| ManagerError::Keys {
+            doing: "make the console's certificate",
+            source,
+        };
+        let validity = Validity::ten_years(clock::now_s());
+        let root =
+            Authority::new_root(&Subject::named("Selvage console"), validity).map_err(fail)?;
+        let host = host.to_string();
+        let hosts = [host.as_str(), "localhost", "127.0.0.1"];
+        let profile = LeafProfile::tls("console", &hosts, validity);
+        let (made, made_key) = root.issue_new(&profile).map_err(fail)?;
+        write_public(
+            &folder.join("ca.crt"),
+            root.certificate().to_pem().as_bytes(),
+        )?;
+        write_private(&key, made_key.to_pkcs8_pem().map_err(fail)?.as_bytes())?;
+        write_public(&cert, made.to_pem().as_bytes())?;
+    }
+    let origin = cert.display().to_string();
+    let identity = TlsIdentity::from_pem(
+        &origin,
+        &read_limited(&cert, MOST)?,
+        &read_limited(&key, MOST)?,
+    )
+    .map_err(|e| ManagerError::Option(format!("cannot use {origin}: {e}")))?;
+    Ok(ServerTls::new(identity, ClientAuth::Request))
+}
