@@ -5,6 +5,7 @@
 mod broadcast;
 mod deliver;
 mod faults;
+mod operations;
 mod participation;
 mod restart;
 mod world;
