@@ -7,5 +7,6 @@ mod deliver;
 mod faults;
 mod operations;
 mod participation;
+mod reconfigure;
 mod restart;
 mod world;
