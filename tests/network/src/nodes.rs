@@ -1,0 +1,102 @@
+//! The processes of a network, found in `/proc` by the data folder that they name.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A running peer or orderer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// `peer` or `orderer`.
+    pub kind: String,
+    /// Process id.
+    pub pid: i32,
+}
+
+impl Node {
+    /// `kill -9`.
+    ///
+    /// # Panics
+    /// When the process is gone already.
+    pub fn kill(&self) {
+        kill_9(self.pid);
+    }
+}
+
+/// The peers and orderers whose working folder, command line or environment names `folder`.
+pub fn nodes_of(folder: &Path) -> Vec<Node> {
+    let wanted = folder.to_string_lossy().into_owned();
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let mut nodes: Vec<Node> = entries
+        .flatten()
+        .filter_map(|entry| node(&entry.path(), &wanted))
+        .collect();
+    nodes.sort_by(|a, b| (&a.kind, a.pid).cmp(&(&b.kind, b.pid)));
+    nodes
+}
+
+/// The innermost processes that run chaincode for these nodes, whatever confines them.
+pub fn chaincodes_of(nodes: &[Node]) -> Vec<i32> {
+    let parents: BTreeMap<i32, i32> = std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            // The name in parentheses may hold anything, so fields are counted from its end.
+            let parent = stat
+                .rsplit_once(')')?
+                .1
+                .split_whitespace()
+                .nth(1)?
+                .parse()
+                .ok()?;
+            Some((pid, parent))
+        })
+        .collect();
+    let below = |pid: i32| {
+        let mut ancestors = std::iter::successors(parents.get(&pid), |p| parents.get(p));
+        ancestors.any(|p| nodes.iter().any(|n| n.pid == *p && n.kind == "peer"))
+    };
+    let is_leaf = |pid: i32| !parents.values().any(|parent| *parent == pid);
+    let runs_chaincode = |pid: i32| {
+        std::fs::read(format!("/proc/{pid}/environ"))
+            .is_ok_and(|text| String::from_utf8_lossy(&text).contains("CORE_CHAINCODE_ID_NAME="))
+    };
+    let pids = parents.keys().copied();
+    pids.filter(|pid| below(*pid) && is_leaf(*pid) && runs_chaincode(*pid))
+        .collect()
+}
+
+/// `kill -9` of any process.
+///
+/// # Panics
+/// When it is gone already.
+pub fn kill_9(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+}
+
+fn node(process: &Path, wanted: &str) -> Option<Node> {
+    let pid = process.file_name()?.to_str()?.parse().ok()?;
+    let program = std::fs::read_link(process.join("exe")).ok()?;
+    let kind = program
+        .file_name()?
+        .to_str()?
+        .trim_end_matches(" (deleted)")
+        .to_owned();
+    if kind != "peer" && kind != "orderer" {
+        return None;
+    }
+    let names = ["cmdline", "environ"]
+        .iter()
+        .filter_map(|file| std::fs::read(process.join(file)).ok())
+        .any(|text| String::from_utf8_lossy(&text).contains(wanted));
+    let works_in = std::fs::read_link(process.join("cwd"))
+        .is_ok_and(|cwd| cwd.to_string_lossy().starts_with(wanted));
+    (names || works_in).then_some(Node { kind, pid })
+}

@@ -1,0 +1,494 @@
+//! Bad input from clients, one network for all of it: each case gets an error that names the cause,
+//! nothing is lost, and the network goes on.
+
+use std::sync::Arc;
+
+use bytes::{Buf as _, BufMut as _, Bytes};
+use selvage_client::{ClientError, From, Gateway, Invocation, Proposal, User};
+use selvage_crypto::issue::{Authority, Subject, Validity};
+use selvage_crypto::{KeyKind, PrivateKey};
+use selvage_env::{Env, ManualClock};
+use selvage_net::services::endorser_client::EndorserClient;
+use selvage_net::tonic::client::Grpc;
+use selvage_net::tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use selvage_net::tonic::codegen::http::uri::PathAndQuery;
+use selvage_net::tonic::{Request, Status};
+use selvage_net::{MAX_MESSAGE_BYTES, connect};
+use selvage_network_tests::{Service, cases, now, run_cases, says};
+use selvage_proto::common::{Envelope, HeaderType};
+use selvage_proto::peer::{SignedProposal, TxValidationCode};
+
+/// Room for what servers must refuse by themselves.
+const NO_LIMIT: usize = 2 * MAX_MESSAGE_BYTES;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_input_of_clients() {
+    let service = Arc::new(Service::up(&[]));
+    let cases = cases![service;
+        a_certificate_of_another_authority,
+        a_certificate_with_another_key,
+        a_server_of_another_authority,
+        an_expired_certificate,
+        a_certificate_that_is_not_valid_yet,
+        a_high_s_signature,
+        a_clock_sixteen_minutes_off,
+        an_unknown_channel,
+        an_unknown_chaincode,
+        a_wrong_function,
+        a_wrong_number_of_arguments,
+        a_message_above_the_transport_limit,
+        a_message_above_the_channel_limit,
+        bytes_that_are_no_protobuf,
+        layers_that_are_no_protobuf,
+        an_ordered_transaction_that_is_nonsense,
+        an_administrators_call_by_a_user,
+    ];
+    run_cases(service, cases).await;
+}
+
+/// What a peer says to a proposal.
+async fn proposed(service: &Service, user: &User) -> String {
+    let gateway = Gateway::new(service.peer(), user.clone(), &service.said().channel);
+    let call = service.call("Put", &["bad", "bad"]);
+    gateway.endorse(&call, &[]).await.unwrap_err().text()
+}
+
+/// What an orderer says to a message of a user.
+async fn ordered(service: &Service, user: &User) -> String {
+    let data = Bytes::from_static(b"bad");
+    let envelope = user.envelope(
+        HeaderType::EndorserTransaction,
+        &service.said().channel,
+        data,
+    );
+    service
+        .orderer()
+        .await
+        .broadcast(envelope)
+        .await
+        .unwrap_err()
+        .text()
+}
+
+/// What peer and orderer say to somebody who wants to read blocks.
+async fn read(service: &Service, user: &User) -> (String, String) {
+    let channel = &service.said().channel;
+    let peer = service
+        .peer()
+        .watch_commits(user, channel)
+        .await
+        .unwrap()
+        .commits()
+        .await;
+    let orderer = service
+        .orderer()
+        .await
+        .block(user, channel, From::Newest)
+        .await;
+    (peer.unwrap_err().text(), orderer.unwrap_err().text())
+}
+
+async fn a_certificate_of_another_authority(service: Arc<Service>) {
+    let subject = service.authority().certificate().common_name().to_owned();
+    let stranger = Authority::new_root(&Subject::named(subject), Validity::ten_years(now()));
+    let user = service.certified_by(&stranger.unwrap(), Validity::ten_years(now()));
+    let msp_id = service.said().gateway.msp_id.as_str();
+    says(&proposed(&service, &user).await, &["access denied", msp_id]);
+    says(
+        &ordered(&service, &user).await,
+        &["FORBIDDEN", "permission denied"],
+    );
+    let (peer, orderer) = read(&service, &user).await;
+    says(&peer, &["FORBIDDEN"]);
+    says(&orderer, &["FORBIDDEN"]);
+}
+
+async fn a_certificate_with_another_key(service: Arc<Service>) {
+    let user = service.user();
+    let other = PrivateKey::generate(KeyKind::P256).unwrap();
+    with_signature(&service, &user, |message, _| other.sign(message).unwrap()).await;
+}
+
+/// Exchanges the signatures of a proposal and of an envelope, and expects both to be refused.
+async fn with_signature(service: &Service, user: &User, sign: impl Fn(&[u8], &[u8]) -> Vec<u8>) {
+    let channel = &service.said().channel;
+    let call = service.call("Put", &["bad", "bad"]);
+    let mut signed = Proposal::new(user, channel, &call).signed;
+    signed.signature = sign(&signed.proposal_bytes, &signed.signature).into();
+    let refused = service.peer().process(signed).await.unwrap_err().text();
+    says(
+        &refused,
+        &[
+            "access denied",
+            "creator org",
+            &service.said().gateway.msp_id,
+        ],
+    );
+    let data = Bytes::from_static(b"bad");
+    let mut envelope = user.envelope(HeaderType::EndorserTransaction, channel, data);
+    envelope.signature = sign(&envelope.payload, &envelope.signature).into();
+    let refused = service
+        .orderer()
+        .await
+        .broadcast(envelope)
+        .await
+        .unwrap_err()
+        .text();
+    says(&refused, &["FORBIDDEN", "permission denied"]);
+}
+
+async fn a_server_of_another_authority(service: Arc<Service>) {
+    let other = Authority::new_root(&Subject::named("other"), Validity::ten_years(now()));
+    let roots = other.unwrap().certificate().to_pem();
+    let peer = selvage_client::Peer::new(&service.endpoint(roots.as_bytes())).unwrap();
+    let gateway = Gateway::new(peer, service.user(), &service.said().channel);
+    let refused = gateway
+        .evaluate(&service.call("Get", &["x"]), &[])
+        .await
+        .unwrap_err();
+    says(
+        &refused.text(),
+        &[&service.said().gateway.endpoint, "certificate"],
+    );
+}
+
+async fn an_expired_certificate(service: Arc<Service>) {
+    let past = Validity {
+        not_before: now() - 7200,
+        not_after: now() - 60,
+    };
+    let user = service.certified_by(&service.authority(), past);
+    says(
+        &proposed(&service, &user).await,
+        &["proposal client identity expired"],
+    );
+    says(
+        &ordered(&service, &user).await,
+        &["BAD_REQUEST", "broadcast client identity expired"],
+    );
+    let (peer, orderer) = read(&service, &user).await;
+    says(&peer, &["FORBIDDEN"]);
+    says(&orderer, &["FORBIDDEN"]);
+}
+
+async fn a_certificate_that_is_not_valid_yet(service: Arc<Service>) {
+    let future = Validity {
+        not_before: now() + 3600,
+        not_after: now() + 7200,
+    };
+    let user = service.certified_by(&service.authority(), future);
+    says(&proposed(&service, &user).await, &["access denied"]);
+    says(&ordered(&service, &user).await, &["FORBIDDEN"]);
+}
+
+async fn a_high_s_signature(service: Arc<Service>) {
+    with_signature(&service, &service.user(), |_, signature| high_s(signature)).await;
+}
+
+/// The same signature with its other `s`, which mathematics accepts and Fabric does not.
+fn high_s(signature: &[u8]) -> Vec<u8> {
+    const ORDER: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
+    let length_of_r = usize::from(signature[3]);
+    let r = &signature[2..4 + length_of_r];
+    let s = &signature[6 + length_of_r..];
+    let mut other: Vec<u8> = (0..32)
+        .map(|i| u8::from_str_radix(&ORDER[2 * i..2 * i + 2], 16).unwrap())
+        .collect();
+    let mut borrow = 0;
+    for (i, digit) in other.iter_mut().rev().enumerate() {
+        let taken = s.iter().rev().nth(i).copied().unwrap_or(0);
+        let left = i16::from(*digit) - i16::from(taken) - borrow;
+        borrow = i16::from(left < 0);
+        *digit = u8::try_from(left.rem_euclid(256)).unwrap();
+    }
+    // High, so its first bit is set and the encoding needs a zero in front.
+    assert!(other[0] >= 0x80, "the signature was not low");
+    let mut sequence = r.to_vec();
+    sequence.extend([2, 33, 0]);
+    sequence.extend(other);
+    let mut der = vec![0x30, u8::try_from(sequence.len()).unwrap()];
+    der.extend(sequence);
+    der
+}
+
+async fn a_clock_sixteen_minutes_off(service: Arc<Service>) {
+    for minutes in [-16, 16] {
+        let shifted = Env::real().clock.unix_nanos() + minutes * 60 * 1_000_000_000;
+        let env = Env {
+            clock: Arc::new(ManualClock::new(shifted)),
+            ..Env::real()
+        };
+        let user = User::new(service.identity(), &env);
+        let words = [
+            "incorrect timestamp",
+            "peer time",
+            "peer.authentication.timewindow 15m",
+        ];
+        says(&proposed(&service, &user).await, &words);
+        let (peer, orderer) = read(&service, &user).await;
+        says(&peer, &["BAD_REQUEST"]);
+        says(&orderer, &["BAD_REQUEST"]);
+    }
+    // An orderer does not look at the time of transactions, as in Fabric.
+    says(&service.logs(), &["timestamp"]);
+}
+
+async fn an_unknown_channel(service: Arc<Service>) {
+    let gateway = Gateway::new(service.peer(), service.user(), "nowhere");
+    let call = service.call("Get", &["x"]);
+    says(
+        &gateway.evaluate(&call, &[]).await.unwrap_err().text(),
+        &["nowhere"],
+    );
+    says(
+        &gateway.endorse(&call, &[]).await.unwrap_err().text(),
+        &["nowhere"],
+    );
+    says(
+        &gateway.commit_status("x").await.unwrap_err().text(),
+        &["nowhere"],
+    );
+    let signed = Proposal::new(&service.user(), "nowhere", &call).signed;
+    let answer = service.peer().process(signed).await.unwrap();
+    let answer = answer.response.unwrap_or_default();
+    assert_eq!(answer.status, 500);
+    says(&answer.message, &["channel 'nowhere' not found"]);
+
+    let data = Bytes::from_static(b"bad");
+    let envelope = service
+        .user()
+        .envelope(HeaderType::EndorserTransaction, "nowhere", data);
+    let orderer = service.orderer().await;
+    let refused = orderer.broadcast(envelope).await.unwrap_err().text();
+    says(&refused, &["BAD_REQUEST", "channel does not exist"]);
+    let refused = orderer
+        .block(&service.user(), "nowhere", From::Newest)
+        .await
+        .unwrap_err();
+    says(&refused.text(), &["NOT_FOUND"]);
+    let mut watch = service
+        .peer()
+        .watch_commits(&service.user(), "nowhere")
+        .await
+        .unwrap();
+    says(&watch.commits().await.unwrap_err().text(), &["NOT_FOUND"]);
+}
+
+async fn an_unknown_chaincode(service: Arc<Service>) {
+    let gateway = service.gateway();
+    let call = Invocation::new("nothing", "Get").args(["x"]);
+    says(
+        &gateway.evaluate(&call, &[]).await.unwrap_err().text(),
+        &["nothing"],
+    );
+    says(
+        &gateway.endorse(&call, &[]).await.unwrap_err().text(),
+        &["nothing"],
+    );
+    let channel = &service.said().channel;
+    let refused = service
+        .peer()
+        .query(&service.user(), channel, &call)
+        .await
+        .unwrap_err();
+    says(
+        &refused.text(),
+        &[
+            "nothing",
+            "make sure the chaincode",
+            "defined on channel",
+            channel,
+        ],
+    );
+}
+
+async fn a_wrong_function(service: Arc<Service>) {
+    let gateway = service.gateway();
+    let call = service.call("Nonesuch", &[]);
+    for refused in [
+        gateway.evaluate(&call, &[]).await.unwrap_err(),
+        gateway.endorse(&call, &[]).await.unwrap_err(),
+    ] {
+        let peer = &service.said().gateway.endpoint;
+        says(
+            &refused.text(),
+            &["chaincode response 500", "Nonesuch", peer],
+        );
+    }
+}
+
+async fn a_wrong_number_of_arguments(service: Arc<Service>) {
+    let call = service.call("Put", &["only a key"]);
+    let refused = service.gateway().endorse(&call, &[]).await.unwrap_err();
+    says(&refused.text(), &["chaincode response 500"]);
+}
+
+async fn a_message_above_the_transport_limit(service: Arc<Service>) {
+    let large = service
+        .call("Put", &["bad"])
+        .arg(vec![b'x'; MAX_MESSAGE_BYTES + 1]);
+    // Our own client does not even send it.
+    let refused = service.gateway().evaluate(&large, &[]).await.unwrap_err();
+    says(
+        &refused.text(),
+        &["too large", &MAX_MESSAGE_BYTES.to_string()],
+    );
+
+    let signed = Proposal::new(&service.user(), &service.said().channel, &large).signed;
+    let roots = std::fs::read(&service.said().gateway.tls_ca).unwrap();
+    let mut stub = EndorserClient::new(connect(&service.endpoint(&roots)).unwrap())
+        .max_encoding_message_size(NO_LIMIT);
+    let refused = stub.process_proposal(signed).await.unwrap_err();
+    says(
+        refused.message(),
+        &["too large", &MAX_MESSAGE_BYTES.to_string()],
+    );
+}
+
+async fn a_message_above_the_channel_limit(service: Arc<Service>) {
+    let data = Bytes::from(vec![0; 99 << 20]);
+    let channel = &service.said().channel;
+    let large = service
+        .user()
+        .envelope(HeaderType::EndorserTransaction, channel, data);
+    let refused = service.orderer().await.broadcast(large).await.unwrap_err();
+    let limit = (99 << 20).to_string();
+    says(
+        &refused.text(),
+        &["BAD_REQUEST", "exceeds maximum allowed", &limit],
+    );
+}
+
+/// A call of the peer's endorser whose request is any bytes at all.
+async fn call_with(service: &Service, path: &'static str, request: &'static [u8]) -> Status {
+    let roots = std::fs::read(&service.said().gateway.tls_ca).unwrap();
+    let mut grpc = Grpc::new(connect(&service.endpoint(&roots)).unwrap());
+    grpc.ready().await.unwrap();
+    let path = PathAndQuery::from_static(path);
+    grpc.unary(Request::new(Bytes::from_static(request)), path, Raw)
+        .await
+        .unwrap_err()
+}
+
+/// Messages as they are.
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining())))
+    }
+}
+
+async fn bytes_that_are_no_protobuf(service: Arc<Service>) {
+    // A field of a forbidden wire type, a length beyond the end, and an endless number.
+    for garbage in [
+        &b"\x0f"[..],
+        b"\x0a\x7f",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+    ] {
+        for path in [
+            "/protos.Endorser/ProcessProposal",
+            "/gateway.Gateway/Endorse",
+            "/gateway.Gateway/CommitStatus",
+        ] {
+            let refused = call_with(&service, path, garbage).await;
+            says(refused.message(), &["failed to decode Protobuf message"]);
+        }
+    }
+    let refused = call_with(&service, "/protos.Endorser/Nonesuch", b"").await;
+    println!("    {refused}");
+    assert_eq!(refused.code(), selvage_net::tonic::Code::Unimplemented);
+}
+
+async fn layers_that_are_no_protobuf(service: Arc<Service>) {
+    let garbage = SignedProposal {
+        proposal_bytes: Bytes::from_static(b"\xff\xff"),
+        signature: Bytes::from_static(b"signature"),
+    };
+    let refused = service.peer().process(garbage).await.unwrap_err().text();
+    says(&refused, &["error unmarshalling Proposal", "proto"]);
+    let empty = service
+        .peer()
+        .process(SignedProposal::default())
+        .await
+        .unwrap_err()
+        .text();
+    says(&empty, &["ChaincodeHeaderExtension.ChaincodeId is nil"]);
+    let orderer = service.orderer().await;
+    let garbage = Envelope {
+        payload: Bytes::from_static(b"\xff\xff"),
+        signature: Bytes::from_static(b"signature"),
+    };
+    let refused = orderer.broadcast(garbage).await.unwrap_err().text();
+    says(&refused, &["BAD_REQUEST", "error unmarshalling Payload"]);
+    let refused = orderer
+        .broadcast(Envelope::default())
+        .await
+        .unwrap_err()
+        .text();
+    says(&refused, &["BAD_REQUEST", "could not determine channel ID"]);
+}
+
+/// An orderer takes what a member signed; the peers find out what it is worth, all the same way.
+async fn an_ordered_transaction_that_is_nonsense(service: Arc<Service>) {
+    let channel = &service.said().channel;
+    let user = service.user();
+    let nonsense = user.envelope(
+        HeaderType::EndorserTransaction,
+        channel,
+        Bytes::from_static(b"\xff\xff"),
+    );
+    let mut watches = Vec::new();
+    for peer in service.peers().await {
+        watches.push(peer.peer().watch_commits(&user, channel).await.unwrap());
+    }
+    service.orderer().await.broadcast(nonsense).await.unwrap();
+    for watch in &mut watches {
+        // Only this transaction has no id that anyone could use.
+        let code = loop {
+            let commits = watch.commits().await.unwrap();
+            let bad = commits
+                .iter()
+                .find(|(_, status)| status.code != TxValidationCode::Valid);
+            if let Some((_, status)) = bad {
+                break status.code;
+            }
+        };
+        println!("    {}", code.as_str_name());
+        assert_eq!(code, TxValidationCode::BadPayload);
+    }
+}
+
+async fn an_administrators_call_by_a_user(service: Arc<Service>) {
+    let admin = selvage_client::PeerAdmin::new(service.peer(), service.user());
+    let refused: ClientError = admin.install(Bytes::from_static(b"x")).await.unwrap_err();
+    says(&refused.text(), &["access denied", "admin"]);
+}
