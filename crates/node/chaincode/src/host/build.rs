@@ -141,6 +141,8 @@ impl Builder<'_> {
             writable,
             limits: self.config.build_limits,
             timeout: Some(left.max(Duration::from_millis(1))),
+            // Packages come from registries.
+            connect_only: None,
         };
         let sink = log.clone();
         let exit = run(spec, self.sandbox, self.stop, move |line| sink.line(line))

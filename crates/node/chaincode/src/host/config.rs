@@ -8,6 +8,16 @@ use std::time::Duration;
 use super::limits::ProcessLimits;
 use super::sandbox::SandboxPolicy;
 
+/// Where running chaincode may connect to (`chaincode.network`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RunNetwork {
+    /// Anywhere, as in Fabric's containers.
+    #[default]
+    Host,
+    /// To the port of the peer's chaincode listener only, by rules of the kernel (Linux 6.7).
+    PeerOnly,
+}
+
 /// Settings of [`super::LocalHost`].
 #[derive(Debug, Clone)]
 pub struct HostConfig {
@@ -29,6 +39,8 @@ pub struct HostConfig {
     pub failure_memory: Duration,
     /// Limits of running chaincode.
     pub run_limits: ProcessLimits,
+    /// Where running chaincode may connect to.
+    pub run_network: RunNetwork,
     /// Variables for builds, such as `GOPROXY`; they override what the peer sets.
     pub build_environment: BTreeMap<String, String>,
     /// Variables for running chaincode; those that Fabric sets win.
@@ -67,6 +79,7 @@ impl HostConfig {
                 file_size: 1 << 30,
                 temporary: 256 << 20,
             },
+            run_network: RunNetwork::Host,
             build_environment: BTreeMap::new(),
             run_environment: BTreeMap::new(),
             read_only_paths: Vec::new(),

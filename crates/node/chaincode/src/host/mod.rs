@@ -37,7 +37,7 @@ use build::Builder;
 use cache::{BuildCache, Built, CacheError};
 use process::StopSignal;
 
-pub use config::HostConfig;
+pub use config::{HostConfig, RunNetwork};
 pub use limits::ProcessLimits;
 pub use output::{LogOutput, OutputSink};
 pub use sandbox::{Sandbox, SandboxPolicy};

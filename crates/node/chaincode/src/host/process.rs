@@ -35,6 +35,8 @@ pub(super) struct Spec {
     pub(super) writable: Vec<PathBuf>,
     pub(super) limits: ProcessLimits,
     pub(super) timeout: Option<Duration>,
+    /// The one TCP port it may connect to; `None`: any.
+    pub(super) connect_only: Option<u16>,
 }
 
 /// How a process ended.

@@ -15,7 +15,7 @@ use crate::package::ChaincodeKind;
 use crate::runtime::{ClientCertificate, HostError, RunningChaincode, StartRequest, StopHandle};
 
 use super::cache::{Built, create_private, remove_folder};
-use super::config::HostConfig;
+use super::config::{HostConfig, RunNetwork};
 use super::output::{OutputSink, Throttle};
 use super::plan::address_args;
 use super::process::{self, Spec, StopSignal};
@@ -204,7 +204,19 @@ fn spec(
         writable,
         limits: config.run_limits,
         timeout: None,
+        connect_only: match config.run_network {
+            RunNetwork::Host => None,
+            RunNetwork::PeerOnly => Some(port_of(&request.peer_address)?),
+        },
     })
+}
+
+fn port_of(address: &str) -> Result<u16, String> {
+    let port = address
+        .rsplit(':')
+        .next()
+        .and_then(|port| port.parse().ok());
+    port.ok_or_else(|| format!("the peer's chaincode address '{address}' has no port"))
 }
 
 /// Has the language's own memory management stay below the limit that the watcher enforces.

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, NetPort, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus, Scope, path_beneath_rules,
 };
 
 use super::process::Spec;
@@ -133,13 +133,37 @@ impl Sandbox {
         command
     }
 
-    /// Confines the calling thread, and so every process it starts, for Landlock.
+    /// Confines the calling thread, and so every process it starts, as far as the kernel's rules
+    /// for threads are used for it.
     pub(super) fn enter(&self, spec: &Spec) -> Result<(), String> {
+        if let Some(port) = spec.connect_only {
+            restrict_connections(port)?;
+        }
         match self {
             Self::Landlock => landlock_enter(spec),
             Self::Bubblewrap(_) | Self::Unconfined => Ok(()),
         }
     }
+}
+
+/// Leaves TCP connections to one port only. Rules on the network alone do not hinder bubblewrap
+/// in making its namespaces, which rules on files would.
+fn restrict_connections(port: u16) -> Result<(), String> {
+    let build = || {
+        Ruleset::default()
+            .set_compatibility(CompatLevel::HardRequirement)
+            .handle_access(AccessNet::ConnectTcp)?
+            .create()?
+            .add_rule(NetPort::new(port, AccessNet::ConnectTcp))?
+            .restrict_self()
+    };
+    let outcome = build().map(drop);
+    outcome.map_err(|error: landlock::RulesetError| {
+        format!(
+            "this kernel cannot confine chaincode to the peer's port ({error}); set \
+             chaincode.network to 'host' to give it the host's network"
+        )
+    })
 }
 
 fn bubblewrap_works(bwrap: &Path) -> bool {

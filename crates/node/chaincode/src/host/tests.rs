@@ -50,6 +50,7 @@ fn shell(folder: &Path, script: &str) -> Spec {
         writable: vec![folder.to_owned()],
         limits: SMALL,
         timeout: Some(Duration::from_secs(60)),
+        connect_only: None,
     }
 }
 
@@ -176,6 +177,26 @@ fn limits_end_a_process_with_a_reason() {
                 "container exited with 137"
             },
         );
+    }
+}
+
+#[test]
+fn connections_can_be_confined_to_one_port() {
+    let listen = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (peer, other) = (listen(), listen());
+    let port = |listener: &std::net::TcpListener| listener.local_addr().unwrap().port();
+    for sandbox in sandboxes() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = format!(
+            "for p in {} {}; do (exec 3<>/dev/tcp/127.0.0.1/$p) 2>/dev/null && echo $p; done",
+            port(&peer),
+            port(&other)
+        );
+        let mut spec = shell(folder.path(), &script);
+        spec.program = PathBuf::from("/bin/bash");
+        spec.connect_only = Some(port(&peer));
+        let (_, output) = run_spec(spec, &sandbox);
+        assert_eq!(output, [port(&peer).to_string()], "{}", sandbox.name());
     }
 }
 

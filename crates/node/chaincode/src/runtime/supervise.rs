@@ -14,6 +14,18 @@ use super::error::LaunchError;
 use super::parts::{ClientCertificate, LaunchRequest, StartRequest, StreamOrigin, Target};
 use super::registry::{ChaincodeStatus, Found, Link};
 
+/// Tells the registry that a supervisor has ended, however it ends.
+struct Release<'a> {
+    runtime: &'a Runtime,
+    package_id: &'a str,
+}
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        self.runtime.registry.release(self.package_id);
+    }
+}
+
 /// How one run of a chaincode ended.
 enum Ended {
     /// It was registered and went away.
@@ -66,25 +78,25 @@ impl Runtime {
     }
 
     async fn supervise(self: Arc<Self>, request: LaunchRequest, mut stop: watch::Receiver<bool>) {
-        let package_id = request.package_id.clone();
+        let package_id = &request.package_id;
+        let _release = Release {
+            runtime: &self,
+            package_id,
+        };
         let outcome = tokio::select! {
-            outcome = self.parts.host.build(&package_id) => outcome,
-            () = stopped(&mut stop) => {
-                self.registry.release(&package_id);
-                return;
-            }
+            outcome = self.parts.host.build(package_id) => outcome,
+            () = stopped(&mut stop) => return,
         };
         match outcome {
             Ok(target) => self.keep_running(&request, &target, &mut stop).await,
             Err(error) => {
                 tracing::error!(package_id, "chaincode build failed: {error}");
                 self.registry.set_status(
-                    &package_id,
+                    package_id,
                     ChaincodeStatus::Failed(LaunchError::Build(error)),
                 );
             }
         }
-        self.registry.release(&package_id);
     }
 
     /// Runs a chaincode again and again. A first run that never registers ends it: whoever waits
