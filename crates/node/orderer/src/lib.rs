@@ -1,8 +1,9 @@
 //! The ordering node: broadcast, deliver and channel participation.
 //!
-//! A client's message comes in over [`broadcast`](self), passes the filters of `selvage-ordering`, is
-//! ordered by the channel's engine, signed and stored in a block, and only then acknowledged. Blocks
-//! go out through `selvage-net`'s deliver. Administrators join and remove channels over HTTP.
+//! A client's message comes in over broadcast, passes the filters of `selvage-ordering`,
+//! is ordered by the channel's engine, signed and stored in a block, and only then acknowledged.
+//! Blocks go out through `selvage-net`'s deliver. Administrators join and remove channels over
+//! HTTP.
 //!
 //! | here | Fabric |
 //! |---|---|

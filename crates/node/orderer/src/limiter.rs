@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use selvage_crypto::Certificate;
 
 /// Holds each client, and each organisation, to its share of the rate. Clients are told apart by
-/// certificate, organisations by who issued it; clients without one are not held back, as in Fabric.
+/// certificate, organisations by who issued it; clients without one are not held back, as in
+/// Fabric.
 pub(crate) struct Limiter {
     clients: Mutex<Shares<[u8; 32]>>,
     organisations: Mutex<Shares<Vec<u8>>>,

@@ -18,6 +18,7 @@ use selvage_net::ops::{Operations, Version};
 use selvage_net::server::{Server, ServerOptions};
 use selvage_net::services::atomic_broadcast_server::{AtomicBroadcast, AtomicBroadcastServer};
 use selvage_net::throttle::Throttled;
+use selvage_net::tls::ServerTls;
 use selvage_net::tonic::service::Routes;
 use selvage_net::tonic::{self, Request, Response, Streaming};
 use selvage_net::{CancellationToken, NetError};
@@ -121,15 +122,13 @@ impl Orderer {
         });
 
         let (fatal_sender, fatal) = mpsc::channel(1);
+        let follow = roots_follow.clone();
         let shared = Shared {
             env: env.clone(),
             signer: Arc::new(signer),
             filters: filters(settings),
             solo: solo_options(settings),
-            config_changed: {
-                let follow = roots_follow.clone();
-                Arc::new(move || follow.update())
-            },
+            config_changed: Arc::new(move || follow.update()),
             fatal: fatal_sender,
         };
         let location = settings.file_ledger.location.clone();
@@ -155,28 +154,9 @@ impl Orderer {
             servers: JoinSet::new(),
             fatal,
         };
-        let ops_section = "the operations endpoint (Operations.ListenAddress)";
-        orderer.operations = orderer
-            .listen_http(
-                ops_section,
-                "Operations.TLS",
-                &settings.operations,
-                operations.router(),
-            )
+        orderer
+            .take_ports(settings, operations.router(), admin, grpc, server_tls)
             .await?;
-        let admin_section = "the participation API (Admin.ListenAddress)";
-        orderer.admin = orderer
-            .listen_http(admin_section, "Admin.TLS", &settings.admin, admin)
-            .await?;
-        let mut options = ServerOptions::grpc(server_tls);
-        options.keepalive_interval = general.keepalive.server_interval.0;
-        options.keepalive_timeout = general.keepalive.server_timeout.0;
-        if !general.connection_timeout.0.is_zero() {
-            options.handshake_timeout = general.connection_timeout.0;
-        }
-        let address = host_port(&general.listen_address, general.listen_port);
-        let section = "the orderer (General.ListenAddress, General.ListenPort)";
-        orderer.address = orderer.listen(section, &address, options, grpc).await?;
         tracing::info!(
             target: "orderer.common.server",
             address = %orderer.address,
@@ -186,6 +166,35 @@ impl Orderer {
             "Beginning to serve requests"
         );
         Ok(orderer)
+    }
+
+    async fn take_ports(
+        &mut self,
+        settings: &Settings,
+        operations: Router,
+        admin: Router,
+        grpc: Router,
+        grpc_tls: Option<ServerTls>,
+    ) -> Result<(), OrdererError> {
+        let section = "the operations endpoint (Operations.ListenAddress)";
+        self.operations = self
+            .listen_http(section, "Operations.TLS", &settings.operations, operations)
+            .await?;
+        let section = "the participation API (Admin.ListenAddress)";
+        self.admin = self
+            .listen_http(section, "Admin.TLS", &settings.admin, admin)
+            .await?;
+        let general = &settings.general;
+        let mut options = ServerOptions::grpc(grpc_tls);
+        options.keepalive_interval = general.keepalive.server_interval.0;
+        options.keepalive_timeout = general.keepalive.server_timeout.0;
+        if !general.connection_timeout.0.is_zero() {
+            options.handshake_timeout = general.connection_timeout.0;
+        }
+        let address = host_port(&general.listen_address, general.listen_port);
+        let section = "the orderer (General.ListenAddress, General.ListenPort)";
+        self.address = self.listen(section, &address, options, grpc).await?;
+        Ok(())
     }
 
     async fn listen_http(

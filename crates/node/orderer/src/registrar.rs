@@ -1,8 +1,8 @@
 //! The channels of this node: opened at start, joined and removed while it runs.
 //!
 //! A channel lives in `chains/<id>` below the ledger folder. Removing renames that folder into
-//! `removed` first, so that a kill in between leaves either a whole channel or rubbish that the next
-//! start clears away. A folder without a durable block is a join that was never acknowledged.
+//! `removed` first, so that a kill in between leaves either a whole channel or rubbish that the
+//! next start clears away. A folder without a durable block is a join that was never acknowledged.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ pub(crate) enum ManageError {
          because the solo engine has no other orderers to fetch the blocks before it from"
     )]
     NotGenesis(u64),
-    #[error("channel {0} already has the most channels an orderer may serve")]
+    #[error("this orderer already serves {0} channels, the most it may")]
     TooMany(usize),
     #[error("{}", in_full(.0))]
     Chain(ChainError),
@@ -247,8 +247,8 @@ impl Sources for Registrar {
     }
 }
 
-/// Writes and removes a small file, so that an unusable folder shows at start and not with the first
-/// transaction.
+/// Writes and removes a small file, so that an unusable folder shows at start and not with the
+/// first transaction.
 fn check_writable(disk: &dyn Disk, location: &Path) -> Result<(), DiskError> {
     let probe = location.join(".writable");
     disk.write_atomic(&probe, b"selvage\n")?;

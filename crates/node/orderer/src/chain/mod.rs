@@ -144,8 +144,8 @@ impl Chain {
         &self.store
     }
 
-    /// Filters a message and, when it passes, hands it to the engine. The receiver tells what became
-    /// of it once it is durable.
+    /// Filters a message and, when it passes, hands it to the engine. The receiver tells what
+    /// became of it once it is durable.
     pub(crate) async fn submit(
         &self,
         incoming: Incoming,

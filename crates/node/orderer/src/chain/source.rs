@@ -67,8 +67,8 @@ impl Source for Chain {
         self.config.load().sequence()
     }
 
-    /// Readers of the channel; in maintenance only those of the orderer group, which keeps peers out
-    /// while the consensus changes.
+    /// Readers of the channel; in maintenance only those of the orderer group, which keeps peers
+    /// out while the consensus changes.
     fn authorize(&self, request: &SeekRequest) -> Result<(), String> {
         let config = self.config();
         let state = config.orderer().map(|o| o.consensus_state());

@@ -116,8 +116,8 @@ impl Writer {
         }
     }
 
-    /// Stores the group durably. A full disk is waited for; any other failure ends the node, because
-    /// what the disk kept is unknown. False when the channel is over.
+    /// Stores the group durably. A full disk is waited for; any other failure ends the node,
+    /// because what the disk kept is unknown. False when the channel is over.
     fn store(&self, group: &[Ready]) -> bool {
         let blocks: Vec<_> = group
             .iter()

@@ -144,6 +144,24 @@ async fn refusals_have_fabric_words() {
     )
     .await;
 
+    // The orderer is none the worse for it.
+    let (status, _) = client
+        .broadcast_one(client.transaction(CHANNEL, b"fine"))
+        .await;
+    assert_eq!(status, Status::Success);
+    orderer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_by_content() {
+    let world = World::new();
+    let orderer = world.serving().await;
+    let client = world.client(&orderer);
+    let check = async |envelope: Envelope, status: Status, info: &str| {
+        let (got, text) = client.broadcast_one(envelope).await;
+        assert_eq!(got, status, "{text}");
+        assert!(text.contains(info), "{text:?} lacks {info:?}");
+    };
     let large = client.transaction(CHANNEL, &vec![7; 1 << 20]);
     let size = large.payload.len() + large.signature.len();
     let words =
@@ -152,12 +170,6 @@ async fn refusals_have_fabric_words() {
     let update = client.envelope(HeaderType::ConfigUpdate, CHANNEL, b"\xff");
     let words = "error applying config update to existing channel 'trade'";
     check(update, Status::BadRequest, words).await;
-
-    // The orderer is none the worse for it.
-    let (status, _) = client
-        .broadcast_one(client.transaction(CHANNEL, b"fine"))
-        .await;
-    assert_eq!(status, Status::Success);
     orderer.stop().await;
 }
 

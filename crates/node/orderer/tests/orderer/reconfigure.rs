@@ -88,23 +88,7 @@ async fn updates_take_effect_and_stay() {
     let (status, _) = admin.broadcast_one(update(&first, 3, &admin)).await;
     assert_eq!(status, Status::BadRequest);
 
-    let blocks = chain(&client).await;
-    assert!(is_config_block(&blocks[2]) && !is_config_block(&blocks[1]));
-    let mut config = first;
-    let mut hash = header_hash(genesis.header.as_ref().unwrap());
-    for block in &blocks[1..] {
-        hash = block_verify(&config, block, block.number() - 1, &hash).unwrap();
-        let expected = if block.number() < 2 { 0 } else { 2 };
-        assert_eq!(block.last_config_index().unwrap(), expected);
-        if is_config_block(block) {
-            let envelope = Envelope::decode(block.envelopes()[0].clone()).unwrap();
-            let (_, next) = selvage_channel::open_config(&envelope).unwrap();
-            config = config.apply(&next).unwrap();
-        } else if block.number() > 2 {
-            assert!(block.envelopes().len() <= 3);
-        }
-    }
-    assert_eq!(config.sequence(), 1);
+    let config = follow(first, &chain(&client).await);
     orderer.stop().await;
 
     // The configuration is the newest one after a restart, too. This time by HTTP.
@@ -122,4 +106,25 @@ async fn updates_take_effect_and_stay() {
     let which = "GET /participation/v1/channels/trade/blocks/config HTTP/1.1\r\n";
     assert_eq!(http(orderer.admin.port(), which, b"").await.0, 200);
     orderer.stop().await;
+}
+
+/// Judges the chain of the test above by the configuration in force at each block.
+fn follow(mut config: ChannelConfig, blocks: &[Block]) -> ChannelConfig {
+    let genesis = &blocks[0];
+    assert!(is_config_block(&blocks[2]) && !is_config_block(&blocks[1]));
+    let mut hash = header_hash(genesis.header.as_ref().unwrap());
+    for block in &blocks[1..] {
+        hash = block_verify(&config, block, block.number() - 1, &hash).unwrap();
+        let expected = if block.number() < 2 { 0 } else { 2 };
+        assert_eq!(block.last_config_index().unwrap(), expected);
+        if is_config_block(block) {
+            let envelope = Envelope::decode(block.envelopes()[0].clone()).unwrap();
+            let (_, next) = selvage_channel::open_config(&envelope).unwrap();
+            config = config.apply(&next).unwrap();
+        } else if block.number() > 2 {
+            assert!(block.envelopes().len() <= 3);
+        }
+    }
+    assert_eq!(config.sequence(), 1);
+    config
 }
