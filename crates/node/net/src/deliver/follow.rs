@@ -1,5 +1,6 @@
 //! The asking side: following a channel from a height on, over servers that come and go.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,9 @@ use crate::backoff::Backoff;
 use crate::services::atomic_broadcast_client::AtomicBroadcastClient;
 use crate::services::deliver_client::DeliverClient;
 use crate::{Endpoint, MAX_MESSAGE_BYTES, connect};
+
+/// Different troubles that are told before blocks come again.
+const MAX_TOLD: usize = 32;
 
 /// Who signs requests.
 pub trait Signer: Send + Sync + 'static {
@@ -127,6 +131,8 @@ impl Follower {
     {
         let mut backoff = Backoff::new(Duration::from_millis(100), self.max_pause);
         let mut turn = u64::from(self.random_byte());
+        // What went wrong since the last block: a trouble that lasts is told once.
+        let mut told = BTreeSet::new();
         loop {
             let before = next;
             let ended = tokio::select! {
@@ -135,16 +141,21 @@ impl Follower {
             };
             if next > before {
                 backoff.reset();
+                told.clear();
             }
             turn = turn.wrapping_add(1);
             let pause = backoff.pause(self.rng.as_ref());
             match ended {
                 Ok(()) => tracing::debug!(channel = self.channel_id, "deliver stream ended"),
-                Err(error) => tracing::warn!(
-                    channel = self.channel_id,
-                    pause_ms = pause.as_millis() as u64,
-                    "following the channel was interrupted: {error}"
-                ),
+                Err(error) => {
+                    let text = error.to_string();
+                    let channel = self.channel_id.as_str();
+                    if told.len() < MAX_TOLD && told.insert(text.clone()) {
+                        tracing::warn!(channel, "following the channel was interrupted: {text}");
+                    } else {
+                        tracing::debug!(channel, "still interrupted: {text}");
+                    }
+                }
             }
             tokio::select! {
                 () = stop.cancelled() => return,
