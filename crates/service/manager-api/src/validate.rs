@@ -219,16 +219,14 @@ fn platform(body: &CreateRequestBody) -> Result<(), ApiError> {
     if body.restful_api_support.unwrap_or(false) {
         return Err(ApiError::not_built("restful_api_support (REST plug-in)"));
     }
-    if let Some(database) = body.database_type.as_deref() {
-        if one_of(database, "database_type", &["goleveldb", "couchdb"])? == "couchdb" {
-            return Err(ApiError::not_built("database_type couchdb (rich queries)"));
-        }
+    let database = body.database_type.as_deref().unwrap_or("goleveldb");
+    if one_of(database, "database_type", &["goleveldb", "couchdb"])? == "couchdb" {
+        return Err(ApiError::not_built("database_type couchdb (rich queries)"));
     }
-    if let Some(volume) = body.volume_type.as_deref() {
-        if one_of(volume, "volume_type", &["evs", "nfs", "efs"])? == "evs" {
-            let disk = required(body.evs_disk_type.as_deref(), "evs_disk_type")?;
-            one_of(disk, "evs_disk_type", &["SATA", "SAS", "SSD"])?;
-        }
+    let volume = body.volume_type.as_deref().unwrap_or("nfs");
+    if one_of(volume, "volume_type", &["evs", "nfs", "efs"])? == "evs" {
+        let disk = required(body.evs_disk_type.as_deref(), "evs_disk_type")?;
+        one_of(disk, "evs_disk_type", &["SATA", "SAS", "SSD"])?;
     }
     if body
         .org_disk_size

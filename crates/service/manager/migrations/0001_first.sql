@@ -19,10 +19,13 @@ CREATE TABLE users (
 ) STRICT;
 
 -- Tokens are kept as hashes: who reads the file cannot use them.
+-- A session with an instance may only look at that instance.
 CREATE TABLE sessions (
-    token_hash BLOB PRIMARY KEY,
-    user_name  TEXT NOT NULL REFERENCES users (name),
-    expires_ms INTEGER NOT NULL
+    token_hash    BLOB PRIMARY KEY,
+    user_name     TEXT NOT NULL,
+    project_id    TEXT NOT NULL REFERENCES projects (project_id),
+    blockchain_id TEXT,
+    expires_ms    INTEGER NOT NULL
 ) STRICT;
 
 -- What should exist. `network` is null until the names and ports are decided.

@@ -71,8 +71,7 @@ impl DataDir {
 }
 
 /// The process that has the folder, if its id can be read.
-#[must_use]
-pub fn holder(path: &Path) -> Option<i32> {
+fn holder(path: &Path) -> Option<i32> {
     let mut text = String::new();
     File::open(path.join("lock"))
         .ok()?

@@ -63,10 +63,9 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) fabric: Arc<dyn Fabric>,
-    pub(crate) nodes: Nodes,
     pub(crate) browser: Browser,
     pub(crate) access: Access,
-    /// `host:port` of the console, once it listens.
+    /// Address of the console with its scheme, once it listens.
     pub(crate) portal: Mutex<String>,
     /// Process of each node whose channels were looked at since it started.
     looked_at: Mutex<HashMap<String, i32>>,
@@ -86,8 +85,7 @@ impl Manager {
         let nodes = Nodes::new();
         let inner = Inner {
             browser: Browser::new(store.clone(), nodes.clone()),
-            fabric: Arc::new(nodes.clone()),
-            nodes,
+            fabric: Arc::new(nodes),
             data,
             settings,
             store,
@@ -114,6 +112,11 @@ impl Manager {
     #[must_use]
     pub fn access(&self) -> &Access {
         &self.inner.access
+    }
+
+    /// Says where console and API answer, such as `http://127.0.0.1:30603`.
+    pub fn set_portal(&self, url: &str) {
+        url.clone_into(&mut self.inner.portal.lock());
     }
 
     /// The data folder.

@@ -194,9 +194,8 @@ impl Manager {
         let resumed = found
             .as_ref()
             .is_some_and(|r| r.state == InstanceState::Ready);
-        match found {
-            Some(row) => self.settle(&row, say).await?,
-            None => {}
+        if let Some(row) = found {
+            self.settle(&row, say).await?;
         }
         if self.first_light().await?.is_none() {
             self.make(request, say).await?;

@@ -20,7 +20,8 @@ const HOUR_MS: i64 = 60 * MINUTE_MS;
 
 impl Server {
     async fn chosen(&self, call: &Call) -> Result<InstanceRow, ApiError> {
-        if let Some(id) = call.asked("blockchain_id") {
+        let only = call.caller()?.instance.as_deref();
+        if let Some(id) = call.asked("blockchain_id").or(only) {
             return self.instance(call, id).await;
         }
         let project = call.caller()?.project_id.clone();

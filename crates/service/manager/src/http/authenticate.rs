@@ -19,6 +19,8 @@ use crate::store::Principal;
 const TRIES: u32 = 5;
 /// How long it has to wait.
 const WAIT_MS: i64 = 60_000;
+/// User of an instance's own password.
+const INSTANCE_USER: &str = "admin";
 /// Names that are remembered.
 const NAMES: usize = 1000;
 
@@ -110,6 +112,12 @@ pub(super) fn project(
     in_path: &str,
     headers: &http::HeaderMap,
 ) -> Result<(), ApiError> {
+    if caller.instance.is_some() {
+        return Err(ApiError::new(
+            ErrorCode::Forbidden,
+            "No permissions to request this method",
+        ));
+    }
     let header = headers.get("x-project-id");
     let agrees = header.is_none_or(|h| h.as_bytes() == in_path.as_bytes());
     if caller.project_id == in_path && agrees {
@@ -163,12 +171,17 @@ impl Throttle {
 }
 
 impl Server {
-    async fn enter(&self, user: &str, password: &str) -> Result<Session, ApiError> {
-        if password.is_empty() || password.len() > 128 || user.is_empty() || user.len() > 64 {
+    /// Checks a password; `found` is the hash it must have and who it lets in.
+    async fn enter(
+        &self,
+        name: &str,
+        password: &str,
+        found: Option<(String, Principal)>,
+    ) -> Result<Session, ApiError> {
+        if password.is_empty() || password.len() > 128 || name.is_empty() || name.len() > 128 {
             return Err(refused());
         }
-        self.throttle.check(user)?;
-        let found = self.manager.inner.store.user(user).await?;
+        self.throttle.check(name)?;
         let right = match found {
             None => None,
             Some((hash, principal)) => verify_password(password.to_owned(), hash)
@@ -176,14 +189,14 @@ impl Server {
                 .then_some(principal),
         };
         let Some(principal) = right else {
-            self.throttle.failed(user);
+            self.throttle.failed(name);
             return Err(ApiError::new(
                 ErrorCode::Unauthenticated,
                 "Incorrect user name or password",
             ));
         };
-        self.throttle.succeeded(user);
-        let (token, expire_time) = self.manager.inner.store.open_session(user).await?;
+        self.throttle.succeeded(name);
+        let (token, expire_time) = self.manager.inner.store.open_session(&principal).await?;
         Ok(Session {
             token,
             expire_time,
@@ -195,7 +208,10 @@ impl Server {
     /// `POST /selvage/v1/sessions`.
     pub(super) async fn login(&self, call: &Call) -> Result<Response, ApiError> {
         let request: LoginRequest = call.json()?;
-        Ok(json(&self.enter(&request.user, &request.password).await?))
+        let found = self.manager.inner.store.user(&request.user).await?;
+        Ok(json(
+            &self.enter(&request.user, &request.password, found).await?,
+        ))
     }
 
     /// `DELETE /selvage/v1/sessions`.
@@ -210,7 +226,8 @@ impl Server {
         Ok(json(&serde_json::json!({ "result": "success" })))
     }
 
-    /// `GET /v2/agent/apis/tokens`.
+    /// `GET /v2/agent/apis/tokens`: a user's password, or with `blockchain_id` the resource password
+    /// that the instance was made with, under the name `admin`.
     pub(super) async fn agent_token(&self, call: &Call) -> Result<Response, ApiError> {
         let header = |name| {
             call.headers
@@ -218,9 +235,27 @@ impl Server {
                 .and_then(|v| v.to_str().ok())
                 .unwrap_or_default()
         };
-        let session = self
-            .enter(header("x-auth-user"), header("x-auth-pass"))
-            .await?;
+        let (user, password) = (header("x-auth-user"), header("x-auth-pass"));
+        let store = &self.manager.inner.store;
+        let session = match call.asked("blockchain_id") {
+            None => {
+                let found = store.user(user).await?;
+                self.enter(user, password, found).await?
+            }
+            Some(id) => {
+                let row = store.instance(id).await?.filter(|_| user == INSTANCE_USER);
+                let found = row.map(|r| {
+                    let principal = Principal {
+                        name: INSTANCE_USER.to_owned(),
+                        project_id: r.project_id,
+                        instance: Some(r.id),
+                    };
+                    (r.password_hash, principal)
+                });
+                let name: String = format!("{user}@{id}").chars().take(100).collect();
+                self.enter(&name, password, found).await?
+            }
+        };
         Ok(json(&AgentToken {
             user: session.user,
             token: session.token,

@@ -272,6 +272,8 @@ impl Server {
     async fn detail(&self, call: &Call) -> Result<Response, ApiError> {
         let row = self.named(call).await?;
         let portal = self.manager.inner.portal.lock().clone();
+        // BCS gives the bare address here; its clients put the scheme in front.
+        let portal = portal.rsplit('/').next().unwrap_or_default().to_owned();
         let root = self.manager.folders(&row.id).root().display().to_string();
         let seen = match &row.network {
             Some(network) => self.manager.observe(&row.id, network).await,

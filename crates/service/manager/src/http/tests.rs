@@ -27,10 +27,17 @@ impl Bench {
         };
         let manager = Manager::start(data, settings).await.expect("starts");
         let project = manager.access().project_id.clone();
+        let (_, admin) = manager
+            .inner
+            .store
+            .user("admin")
+            .await
+            .expect("read")
+            .expect("there");
         let (token, _) = manager
             .inner
             .store
-            .open_session("admin")
+            .open_session(&admin)
             .await
             .expect("session");
         let server = Server {
@@ -176,6 +183,27 @@ async fn a_signed_request_is_answered_and_a_changed_one_is_not() {
         401
     );
     assert_eq!(bench.send(request(&path, 0), b"x").await.0, 401);
+}
+
+#[tokio::test]
+async fn an_instance_session_reaches_nothing_of_the_project() {
+    let bench = Bench::new().await;
+    let scoped = Principal {
+        name: "admin".into(),
+        project_id: bench.project.clone(),
+        instance: Some("some-instance".into()),
+    };
+    let store = &bench.server.manager.inner.store;
+    let (token, _) = store.open_session(&scoped).await.expect("session");
+    for (path, status) in [
+        (bench.path("/blockchains"), 403),
+        ("/v2/agent/apis/peers?blockchain_id=another".to_owned(), 404),
+    ] {
+        let request = http::Request::builder()
+            .uri(&path)
+            .header("x-auth-token", &token);
+        assert_eq!(bench.send(request, b"").await.0, status, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -81,10 +81,10 @@ fn host_name() -> String {
         .map_or_else(|_| "localhost".to_owned(), |n| n.trim().to_owned())
 }
 
-fn with<'a>(
-    record: &'a mut RecordDetailInfo,
+fn with(
+    record: &mut RecordDetailInfo,
     name: StepName,
-) -> Option<(&'a mut OperationStatus, &'a mut String, &'a mut SubDetail)> {
+) -> Option<(&mut OperationStatus, &mut String, &mut SubDetail)> {
     let process = record.operation_process.get_mut(name.process)?;
     let sub = process.sub_steps.get_mut(name.substep)?;
     Some((&mut process.status, &mut process.detail, sub))

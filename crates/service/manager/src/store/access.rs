@@ -9,8 +9,8 @@ use crate::random;
 
 /// How long a token is good, as in the cloud: 24 hours.
 pub(crate) const TOKEN_MS: i64 = 24 * 60 * 60 * 1000;
-/// Tokens one user may hold; the oldest go.
-const TOKENS_PER_USER: i64 = 100;
+/// Tokens of one project; the oldest go.
+const TOKENS_PER_PROJECT: i64 = 1000;
 
 /// Who sent a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,18 @@ pub(crate) struct Principal {
     pub(crate) name: String,
     /// The project it may act in.
     pub(crate) project_id: String,
+    /// The one instance it may look at, for who came in with an instance's password.
+    pub(crate) instance: Option<String>,
+}
+
+impl Principal {
+    fn of_project(name: &str, project_id: String) -> Self {
+        Self {
+            name: name.to_owned(),
+            project_id,
+            instance: None,
+        }
+    }
 }
 
 /// A project and the tenant that owns it.
@@ -102,15 +114,7 @@ impl Store {
             .fetch_optional(&self.pool)
             .await
             .map_err(ManagerError::store("read an access key"))?;
-        Ok(row.map(|r| {
-            (
-                r.get(0),
-                Principal {
-                    name: ak.to_owned(),
-                    project_id: r.get(1),
-                },
-            )
-        }))
+        Ok(row.map(|r| (r.get(0), Principal::of_project(ak, r.get(1)))))
     }
 
     /// Password hash and project of a user.
@@ -123,39 +127,37 @@ impl Store {
             .fetch_optional(&self.pool)
             .await
             .map_err(ManagerError::store("read a user"))?;
-        Ok(row.map(|r| {
-            (
-                r.get(0),
-                Principal {
-                    name: name.to_owned(),
-                    project_id: r.get(1),
-                },
-            )
-        }))
+        Ok(row.map(|r| (r.get(0), Principal::of_project(name, r.get(1)))))
     }
 
-    /// Makes a token for a user; answers it with its end in unix milliseconds.
-    pub(crate) async fn open_session(&self, user: &str) -> Result<(String, i64), ManagerError> {
+    /// Makes a token for somebody who proved who they are; answers it with its end in unix
+    /// milliseconds.
+    pub(crate) async fn open_session(
+        &self,
+        principal: &Principal,
+    ) -> Result<(String, i64), ManagerError> {
         let token = random::hex::<32>();
         let now = clock::now_ms();
         let expires = now + TOKEN_MS;
         let fail = ManagerError::store;
         let mut tx = self.pool.begin().await.map_err(fail("begin"))?;
-        sqlx::query("INSERT INTO sessions VALUES (?, ?, ?)")
+        sqlx::query("INSERT INTO sessions VALUES (?, ?, ?, ?, ?)")
             .bind(token_hash(&token))
-            .bind(user)
+            .bind(&principal.name)
+            .bind(&principal.project_id)
+            .bind(&principal.instance)
             .bind(expires)
             .execute(&mut *tx)
             .await
             .map_err(fail("add a session"))?;
         sqlx::query(
-            "DELETE FROM sessions WHERE expires_ms < ?1 OR (user_name = ?2 AND token_hash NOT IN \
-             (SELECT token_hash FROM sessions WHERE user_name = ?2 \
+            "DELETE FROM sessions WHERE expires_ms < ?1 OR (project_id = ?2 AND token_hash NOT IN \
+             (SELECT token_hash FROM sessions WHERE project_id = ?2 \
               ORDER BY expires_ms DESC LIMIT ?3))",
         )
         .bind(now)
-        .bind(user)
-        .bind(TOKENS_PER_USER)
+        .bind(&principal.project_id)
+        .bind(TOKENS_PER_PROJECT)
         .execute(&mut *tx)
         .await
         .map_err(fail("drop old sessions"))?;
@@ -166,8 +168,8 @@ impl Store {
     /// Who holds a token.
     pub(crate) async fn session(&self, token: &str) -> Result<Option<Principal>, ManagerError> {
         let row = sqlx::query(
-            "SELECT u.name, u.project_id FROM sessions s JOIN users u ON u.name = s.user_name \
-             WHERE s.token_hash = ? AND s.expires_ms > ?",
+            "SELECT user_name, project_id, blockchain_id FROM sessions \
+             WHERE token_hash = ? AND expires_ms > ?",
         )
         .bind(token_hash(token))
         .bind(clock::now_ms())
@@ -177,6 +179,7 @@ impl Store {
         Ok(row.map(|r| Principal {
             name: r.get(0),
             project_id: r.get(1),
+            instance: r.get(2),
         }))
     }
 

@@ -249,6 +249,7 @@ impl Store {
         for sql in [
             "DELETE FROM ports WHERE blockchain_id = ?",
             "DELETE FROM blocks WHERE blockchain_id = ?",
+            "DELETE FROM sessions WHERE blockchain_id = ?",
             "DELETE FROM instances WHERE id = ?",
         ] {
             sqlx::query(sql)

@@ -1,0 +1,178 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A Fabric network and the service around it, in one command.
+#[derive(Debug, Parser)]
+#[command(name = "selvage", version)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a network and the service, or find them again
+    Up(UpOptions),
+    /// Stop what `up` started; the data stays
+    Down(DownOptions),
+    /// Run the service alone, in the foreground
+    #[command(hide = true)]
+    Serve(ServeOptions),
+    /// Submit a transaction and wait until it is committed
+    Invoke(CallOptions),
+    /// Call a function that only reads
+    Query(CallOptions),
+    /// Load a network and say what it did
+    Bench(selvage_loadgen::cli::BenchArgs),
+}
+
+/// Where everything lies.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Data {
+    /// Folder for everything the service and its networks keep
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = ".selvage",
+        env = "SELVAGE_DATA"
+    )]
+    pub(crate) data: PathBuf,
+}
+
+/// How the service listens and what it starts.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServeOptions {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Address of console and API [default: 127.0.0.1:30603, or any port when that one is taken]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<String>,
+    /// Serve console and API with TLS, with a certificate of its own
+    #[arg(long)]
+    pub(crate) tls: bool,
+    /// Address at which clients reach the nodes
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
+    pub(crate) node_host: String,
+    /// Address the nodes listen on
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub(crate) node_listen: IpAddr,
+    /// Folder of the programs `peer` and `orderer` [default: that of this program]
+    #[arg(long, value_name = "DIR", env = "SELVAGE_BIN")]
+    pub(crate) programs: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Consensus {
+    /// One ordering node
+    Solo,
+    /// Crash tolerant
+    Raft,
+    /// Byzantine fault tolerant
+    Bft,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sign {
+    /// P-256 and SHA-256
+    Ecdsa,
+    /// SM2 and SM3
+    Sm2,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sample {
+    /// TypeScript
+    Node,
+    /// Go
+    Go,
+    /// No chaincode
+    #[value(name = "NONE", alias = "none")]
+    None,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct UpOptions {
+    #[command(flatten)]
+    pub(crate) service: ServeOptions,
+    #[command(flatten)]
+    pub(crate) network: NetworkOptions,
+    /// Return when the network is ready and leave it running
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl std::ops::Deref for UpOptions {
+    type Target = ServeOptions;
+
+    fn deref(&self) -> &ServeOptions {
+        &self.service
+    }
+}
+
+/// What network is made, when there is none yet.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct NetworkOptions {
+    /// How blocks are agreed on
+    #[arg(long, value_enum, default_value = "solo")]
+    pub(crate) consensus: Consensus,
+    /// Organisations, one peer each
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(crate) orgs: u32,
+    /// Signatures
+    #[arg(long, value_enum, default_value = "ecdsa")]
+    pub(crate) sign: Sign,
+    /// Sample chaincode to install
+    #[arg(long, value_enum, default_value = "node")]
+    pub(crate) chaincode: Sample,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DownOptions {
+    #[command(flatten)]
+    pub(crate) data: Data,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CallOptions {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Channel [default: the network's first]
+    #[arg(long)]
+    pub(crate) channel: Option<String>,
+    /// Chaincode [default: the sample]
+    #[arg(long)]
+    pub(crate) chaincode: Option<String>,
+    /// Function
+    pub(crate) function: String,
+    /// Its arguments
+    pub(crate) args: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+        let parse = |line: &str| Options::try_parse_from(line.split(' '));
+        let line = "selvage up --detach --json --consensus solo --orgs 3 --sign ecdsa \
+                    --chaincode NONE --data /tmp/x";
+        let Command::Up(up) = parse(line).expect("a command").command else {
+            panic!("another command");
+        };
+        assert!(up.detach && up.json);
+        assert_eq!(up.network.orgs, 3);
+        assert_eq!(up.network.chaincode, Sample::None);
+        assert!(parse("selvage up --consensus pow").is_err());
+        assert!(parse("selvage invoke CreateAsset a b").is_ok());
+    }
+}

@@ -1,0 +1,327 @@
+//! Running the service, here or detached.
+
+use std::fs::OpenOptions;
+use std::io::{Read, Seek, SeekFrom};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use selvage_manager::control::{self, Running};
+use selvage_manager::{
+    CancellationToken, DataDir, LOG_FILE, Manager, ManagerError, Portal, Programs, Sample,
+    Settings, UpAnswer, UpRequest,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::options::{self, Consensus, Data, NetworkOptions, ServeOptions, Sign, UpOptions};
+use crate::{Failure, print};
+
+include!(concat!(env!("OUT_DIR"), "/samples.rs"));
+
+/// Where console and API listen unless told otherwise: the port of BCS's agent.
+const PORTAL: &str = "127.0.0.1:30603";
+/// Any free port.
+const ANY: &str = "127.0.0.1:0";
+/// File in the data folder that keeps the address of the console.
+const PORTAL_FILE: &str = "portal";
+/// How often a starting service is looked at.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long a service may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Failure {
+    move |source| Failure::System {
+        what: what.into(),
+        source,
+    }
+}
+
+fn progress(line: String) {
+    eprintln!("  {line}");
+}
+
+fn request(options: NetworkOptions) -> UpRequest {
+    UpRequest {
+        orgs: options.orgs,
+        consensus: match options.consensus {
+            Consensus::Solo => "solo",
+            Consensus::Raft => "etcdraft",
+            Consensus::Bft => "SFLIC",
+        }
+        .to_owned(),
+        sign_algorithm: match options.sign {
+            Sign::Ecdsa => "ECDSA",
+            Sign::Sm2 => "sm2",
+        }
+        .to_owned(),
+        chaincode: match options.chaincode {
+            options::Sample::Node => Some("node".to_owned()),
+            options::Sample::Go => Some("go".to_owned()),
+            options::Sample::None => None,
+        },
+    }
+}
+
+fn settings(options: &ServeOptions) -> Result<Settings, Failure> {
+    let mut folders: Vec<PathBuf> = options.programs.iter().cloned().collect();
+    let own = std::env::current_exe().map_err(system("cannot tell where this program is"))?;
+    folders.extend(own.parent().map(Path::to_owned));
+    Ok(Settings {
+        programs: Programs::new(folders),
+        node_host: options.node_host.clone(),
+        node_listen: options.node_listen,
+        samples: vec![
+            Sample {
+                language: "node",
+                files: NODE,
+            },
+            Sample {
+                language: "go",
+                files: GO,
+            },
+        ],
+    })
+}
+
+/// Takes the address asked for; without one, that of the last time or the usual one, and any other
+/// when somebody else has it.
+async fn portal(data: &Path, options: &ServeOptions) -> Result<Portal, Failure> {
+    if let Some(address) = &options.listen {
+        return Ok(Portal::bind(data, address, options.tls).await?);
+    }
+    let kept = std::fs::read_to_string(data.join(PORTAL_FILE)).unwrap_or_default();
+    let usual = kept
+        .trim()
+        .parse::<SocketAddr>()
+        .map_or(PORTAL.to_owned(), |a| a.to_string());
+    match Portal::bind(data, &usual, options.tls).await {
+        Err(ManagerError::Listen { .. }) => Ok(Portal::bind(data, ANY, options.tls).await?),
+        other => Ok(other?),
+    }
+}
+
+/// A service that runs in this process.
+struct Service {
+    manager: Manager,
+    portal: tokio::task::JoinHandle<Result<(), ManagerError>>,
+    control: tokio::task::JoinHandle<Result<(), ManagerError>>,
+    stop: CancellationToken,
+    asked: mpsc::Receiver<()>,
+}
+
+impl Service {
+    async fn start(options: &ServeOptions) -> Result<Self, Failure> {
+        let data = DataDir::open(&options.data.data)?;
+        let portal = portal(data.path(), options).await?;
+        let path = data.path().join(PORTAL_FILE);
+        std::fs::write(&path, portal.address().to_string())
+            .map_err(system(format!("cannot write {}", path.display())))?;
+        let manager = Manager::start(data, settings(options)?).await?;
+        manager.set_portal(&portal.url());
+        let stop = CancellationToken::new();
+        let (ask, asked) = mpsc::channel(1);
+        let control = tokio::spawn(control::serve(manager.clone(), ask));
+        let portal = tokio::spawn(portal.serve(manager.clone(), stop.clone()));
+        Ok(Self {
+            manager,
+            portal,
+            control,
+            stop,
+            asked,
+        })
+    }
+
+    /// Waits for a signal or an owner's wish, then ends everything in order.
+    async fn until_told(mut self) -> Result<(), Failure> {
+        let listen = |kind| signal(kind).map_err(system("cannot listen for signals"));
+        let mut term = listen(SignalKind::terminate())?;
+        let mut interrupt = listen(SignalKind::interrupt())?;
+        // A terminal that closes must not end a detached service.
+        let mut hangup = listen(SignalKind::hangup())?;
+        let outcome = loop {
+            tokio::select! {
+                _ = term.recv() => break Ok(()),
+                _ = interrupt.recv() => break Ok(()),
+                _ = self.asked.recv() => break Ok(()),
+                _ = hangup.recv() => {}
+                ended = &mut self.control => break flat(ended),
+                ended = &mut self.portal => break flat(ended),
+            }
+        };
+        self.control.abort();
+        self.stop.cancel();
+        self.manager.stop().await;
+        outcome
+    }
+}
+
+fn flat(ended: Result<Result<(), ManagerError>, tokio::task::JoinError>) -> Result<(), Failure> {
+    match ended {
+        Ok(outcome) => Ok(outcome?),
+        Err(error) => Err(Failure::Words(format!("the service broke off: {error}"))),
+    }
+}
+
+/// `selvage serve`.
+pub(crate) async fn serve(options: &ServeOptions) -> Result<(), Failure> {
+    Service::start(options).await?.until_told().await
+}
+
+/// `selvage up`: the service runs here until it is interrupted.
+pub(crate) async fn up_here(options: &UpOptions) -> Result<(), Failure> {
+    if let Some(running) = Running::reach(&options.data.data).await {
+        let answer = running.up(&request(options.network), &progress).await?;
+        print(&answer, options.json, &options.data.data)?;
+        eprintln!("It was running already; stop it with: selvage down");
+        return Ok(());
+    }
+    let service = Service::start(options).await?;
+    let wish = request(options.network);
+    let outcome = tokio::select! {
+        outcome = service.manager.up(&wish, &progress) => outcome,
+        _ = tokio::signal::ctrl_c() => Err(ManagerError::Option("interrupted".to_owned())),
+    };
+    match outcome {
+        Ok(answer) => {
+            print(&answer, options.json, &options.data.data)?;
+            eprintln!("Press Ctrl-C to stop.");
+            service.until_told().await
+        }
+        Err(error) => {
+            service.stop.cancel();
+            service.manager.stop().await;
+            Err(error.into())
+        }
+    }
+}
+
+/// `selvage up --detach`: the service runs in a process of its own.
+pub(crate) async fn up_detached(options: &UpOptions) -> Result<UpAnswer, Failure> {
+    let data = &options.data.data;
+    let (running, started) = match Running::reach(data).await {
+        Some(running) => (running, None),
+        None => {
+            let mut child = spawn(options)?;
+            (reach_child(data, &mut child).await?, Some(child))
+        }
+    };
+    let outcome = running.up(&request(options.network), &progress).await;
+    // What was started for nothing is not left behind.
+    if let (Err(_), Some(_)) = (&outcome, started)
+        && let Some(running) = Running::reach(data).await
+    {
+        running.down(data).await?;
+    }
+    Ok(outcome?)
+}
+
+fn spawn(options: &ServeOptions) -> Result<Child, Failure> {
+    let data = &options.data.data;
+    std::fs::create_dir_all(data)
+        .map_err(system(format!("cannot make the folder {}", data.display())))?;
+    let path = data.join(LOG_FILE);
+    let open = || {
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(system(format!(
+                "cannot write {}; choose another folder with --data",
+                path.display()
+            )))
+    };
+    let own = std::env::current_exe().map_err(system("cannot tell where this program is"))?;
+    let mut command = Command::new(own);
+    command.arg("serve").arg("--data").arg(data);
+    if let Some(listen) = &options.listen {
+        command.arg("--listen").arg(listen);
+    }
+    if options.tls {
+        command.arg("--tls");
+    }
+    if let Some(programs) = &options.programs {
+        command.arg("--programs").arg(programs);
+    }
+    command
+        .arg("--node-host")
+        .arg(&options.node_host)
+        .arg("--node-listen")
+        .arg(options.node_listen.to_string())
+        .stdin(Stdio::null())
+        .stdout(open()?)
+        .stderr(open()?)
+        .process_group(0);
+    command.spawn().map_err(system("cannot start the service"))
+}
+
+/// Waits until a started service answers; when it ends instead, its last words are the error.
+async fn reach_child(data: &Path, child: &mut Child) -> Result<Running, Failure> {
+    let began = tokio::time::Instant::now();
+    loop {
+        if let Some(running) = Running::reach(data).await {
+            return Ok(running);
+        }
+        let ended = child
+            .try_wait()
+            .map_err(system("cannot watch the service"))?;
+        if ended.is_some() {
+            return Err(Failure::Words(last_words(&data.join(LOG_FILE))));
+        }
+        if began.elapsed() > PATIENCE {
+            return Err(Failure::Words(format!(
+                "the service does not answer within {} seconds; see {}",
+                PATIENCE.as_secs(),
+                data.join(LOG_FILE).display()
+            )));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// The error a service printed before it ended.
+fn last_words(log: &Path) -> String {
+    let read = || -> std::io::Result<String> {
+        let mut file = std::fs::File::open(log)?;
+        let size = file.metadata()?.len();
+        file.seek(SeekFrom::Start(size.saturating_sub(4096)))?;
+        let mut bytes = Vec::new();
+        file.take(4096).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text = read().unwrap_or_default();
+    let line = text
+        .lines()
+        .rev()
+        .find(|l| !l.trim().is_empty())
+        .unwrap_or_default();
+    match line.strip_prefix("selvage: ") {
+        Some(reason) => reason.to_owned(),
+        None => format!("the service ended; see {}: {line}", log.display()),
+    }
+}
+
+/// `selvage down`.
+pub(crate) async fn down(data: &Data) -> Result<(), Failure> {
+    let data = &data.data;
+    if let Some(running) = Running::reach(data).await {
+        running.down(data).await?;
+        eprintln!("Stopped. The data stays in {}", data.display());
+        return Ok(());
+    }
+    // No manager: it was killed, or never ran. Nodes may be left of it.
+    let nodes = control::stop_leftovers(data).await;
+    if nodes == 0 {
+        eprintln!("Nothing runs in {}", data.display());
+    } else {
+        eprintln!(
+            "No service ran; its nodes are stopped. The data stays in {}",
+            data.display()
+        );
+    }
+    Ok(())
+}
