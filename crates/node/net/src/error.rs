@@ -81,3 +81,30 @@ fn listen_hint(source: &io::Error) -> &'static str {
         _ => "",
     }
 }
+
+/// What a failed call says, with the causes that a status hides, and a remedy where TLS is at fault.
+pub fn describe_status(status: &tonic::Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let shown = error.to_string();
+        if !text.contains(&shown) {
+            text.push_str(": ");
+            text.push_str(&shown);
+        }
+        cause = error.source();
+    }
+    if text.contains("UnknownIssuer") {
+        text.push_str(
+            " (the server's certificate was not issued by one of the given TLS roots: use the \
+             roots of the server's organisation)",
+        );
+    } else if text.contains("not valid for name") || text.contains("NotValidForName") {
+        text.push_str(
+            " (the server's certificate is for another host: dial that one, or override its name)",
+        );
+    } else if text.contains("certificate expired") || text.contains("Expired") {
+        text.push_str(" (renew the server's certificate, or set this machine's clock)");
+    }
+    text
+}

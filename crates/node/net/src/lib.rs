@@ -36,7 +36,7 @@ pub use backoff::Backoff;
 pub use civil::Moment;
 pub use connect::{Endpoint, connect};
 pub use connection::{Connection, TlsPeer};
-pub use error::{NetError, TlsError};
+pub use error::{NetError, TlsError, describe_status};
 pub use tokio_util::sync::CancellationToken;
 pub use {axum, tokio_stream, tonic};
 

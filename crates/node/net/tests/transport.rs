@@ -20,7 +20,9 @@ use selvage_net::tls::{
 use selvage_net::tonic::service::Routes;
 use selvage_net::tonic::transport::Channel;
 use selvage_net::tonic::{Code, Request, Response, Status, Streaming, async_trait};
-use selvage_net::{CancellationToken, Connection, Endpoint, MAX_MESSAGE_BYTES, connect};
+use selvage_net::{
+    CancellationToken, Connection, Endpoint, MAX_MESSAGE_BYTES, connect, describe_status,
+};
 use selvage_proto::peer::ChaincodeMessage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -456,4 +458,27 @@ async fn unusable_settings_name_the_fault() {
     let key = two.0.key().to_pkcs8_pem().unwrap();
     let error = TlsIdentity::from_pem("x", certificate.as_bytes(), key.as_bytes()).unwrap_err();
     assert!(error.to_string().contains("private key"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_are_described_with_their_cause() {
+    let ca = Ca::new("ca");
+    let auth = ClientAuth::Require(ClientRoots::new([ca.der()]));
+    let tls = ServerTls::new(ca.issue("127.0.0.1"), auth);
+    let server = Running::start(ServerOptions::grpc(Some(tls))).await;
+    let check = async |channel: Channel, part: &str| {
+        let text = describe_status(&echo(&channel, vec![]).await.unwrap_err());
+        assert!(text.contains(part), "{text} lacks {part}");
+    };
+    let nobody = connect(&Endpoint::new("127.0.0.1:1", None)).unwrap();
+    check(nobody, "Connection refused").await;
+    let other = Ca::new("other").client(None);
+    check(
+        server.channel(Some(other)),
+        "not issued by one of the given TLS roots",
+    )
+    .await;
+    let named = ca.client(None).with_server_name("elsewhere");
+    check(server.channel(Some(named)), "override its name").await;
+    server.stop().await;
 }

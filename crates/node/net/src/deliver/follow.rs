@@ -53,7 +53,7 @@ pub struct Rejected(pub String);
 #[derive(Debug, Error)]
 pub enum FollowError {
     /// The server cannot be reached, or broke the stream.
-    #[error("{endpoint}: {}", status.message())]
+    #[error("{endpoint}: {}", crate::describe_status(status))]
     Transport {
         /// The server.
         endpoint: String,
