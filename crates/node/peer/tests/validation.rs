@@ -66,6 +66,9 @@ impl StateView for World {
     }
 }
 
+/// What is broken, how, and the code that follows.
+type Case<'a> = (&'static str, &'a dyn Fn(&mut Tx), Code);
+
 /// An encoded application policy over a signature policy in text form.
 fn policy(rule: &str) -> Bytes {
     let policy = dsl::parse(rule).unwrap_or_else(|e| panic!("{rule}: {e}"));
@@ -395,7 +398,7 @@ fn actions() {
         };
         Bytes::from(event.encode_to_vec())
     };
-    let cases: [(&str, &dyn Fn(&mut Tx), Code); 13] = [
+    let cases: [Case<'_>; 13] = [
         (
             "extension",
             &|tx| tx.channel.extension = Bytes::from_static(b"\xff"),

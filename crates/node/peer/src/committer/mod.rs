@@ -65,7 +65,7 @@ pub enum CommitError {
         number: u64,
         /// Why.
         #[source]
-        source: ValidateError,
+        source: Box<ValidateError>,
     },
     /// A block could not be written.
     #[error("block {number} could not be committed")]
@@ -74,7 +74,7 @@ pub enum CommitError {
         number: u64,
         /// Why.
         #[source]
-        source: selvage_ledger::LedgerError,
+        source: Box<selvage_ledger::LedgerError>,
     },
     /// A worker panicked.
     #[error("block {number}: the commit was interrupted")]

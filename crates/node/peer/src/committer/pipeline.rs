@@ -65,7 +65,10 @@ fn commit(
 ) -> Result<(), CommitError> {
     let started = Instant::now();
     let number = job.block.number();
-    let ledger_error = |source| CommitError::Ledger { number, source };
+    let ledger_error = |source| CommitError::Ledger {
+        number,
+        source: Box::new(source),
+    };
     let Job {
         block,
         mut prepared,
@@ -78,7 +81,10 @@ fn commit(
     let view = View { channel, query };
     let judged = validator
         .judge(&prepared, &view)
-        .map_err(|source| CommitError::Validate { number, source })?;
+        .map_err(|source| CommitError::Validate {
+            number,
+            source: Box::new(source),
+        })?;
     drop(view);
     let validated = started.elapsed();
     let ledger = channel.ledger();

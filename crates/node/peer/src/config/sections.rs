@@ -708,7 +708,7 @@ pub struct LedgerSection {
 }
 
 /// `operations.tls`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OperationsTls {
     /// Whether the endpoint speaks TLS.
@@ -722,18 +722,6 @@ pub struct OperationsTls {
     /// Roots for clients.
     #[serde(rename = "clientRootCAs")]
     pub client_root_cas: Files,
-}
-
-impl Default for OperationsTls {
-    fn default() -> Self {
-        Self {
-            enabled: false,
-            cert: File::default(),
-            key: File::default(),
-            client_auth_required: false,
-            client_root_cas: Files::default(),
-        }
-    }
 }
 
 /// `operations`.

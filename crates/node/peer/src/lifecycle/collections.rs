@@ -86,17 +86,13 @@ impl CollectionSource for ChannelCollections {
         let Some(definition) = definition else {
             return Ok(None);
         };
-        let explicit = definition
-            .collections
-            .config
-            .iter()
-            .filter_map(|c| match &c.payload {
-                Some(Payload::StaticCollectionConfig(c)) => Some(CollectionInfo {
-                    name: c.name.clone(),
-                    block_to_live: c.block_to_live,
-                }),
-                None => None,
-            });
+        let explicit = definition.collections.config.iter();
+        let explicit = explicit.filter_map(|c| c.payload.as_ref()).map(
+            |Payload::StaticCollectionConfig(c)| CollectionInfo {
+                name: c.name.clone(),
+                block_to_live: c.block_to_live,
+            },
+        );
         let mut all: Vec<CollectionInfo> = explicit.collect();
         for msp_id in self.organisations(state)? {
             let implicit = implicit_collection(&msp_id);

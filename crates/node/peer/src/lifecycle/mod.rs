@@ -125,10 +125,8 @@ impl ChaincodeDefinition {
         self.collections
             .config
             .iter()
-            .filter_map(|config| match &config.payload {
-                Some(collection_config::Payload::StaticCollectionConfig(c)) => Some(c),
-                None => None,
-            })
+            .filter_map(|config| config.payload.as_ref())
+            .map(|collection_config::Payload::StaticCollectionConfig(c)| c)
             .find(|c| c.name == name)
     }
 }

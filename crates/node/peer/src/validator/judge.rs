@@ -242,7 +242,7 @@ fn legacy_rule(name: &str, view: &impl StateView) -> Result<Option<ValidationRul
         Err(e) if e.is_ledger_failure() => return Err(ValidateError::Definition(e)),
         Err(_) => return Ok(None),
     };
-    let policy = policy.map_or_else(Bytes::new, |policy| application_policy(policy));
+    let policy = policy.map_or_else(Bytes::new, application_policy);
     Ok(Some(ValidationRule { plugin, policy }))
 }
 
