@@ -10,6 +10,8 @@
 mod follow;
 mod seek;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 pub use follow::{FollowError, Follower, Kind, Rejected, RequestOpen, Signer, open_request};
 pub use seek::{between, from_on, newest, oldest, only, seek_envelope, specified};

@@ -123,7 +123,8 @@ pub struct Deliverer {
 }
 
 /// Why a seek ends without another block.
-enum End {
+#[derive(Debug)]
+pub(super) enum End {
     /// The client is told.
     Status(Status),
     /// The stream breaks.
@@ -190,7 +191,11 @@ impl Deliverer {
 
     /// Fabric's order of checks: envelope, timestamp, TLS binding, channel, seek information,
     /// consensus health, access, positions.
-    fn open(&self, envelope: Envelope, connection: Option<&Connection>) -> Result<Session, Status> {
+    pub(super) fn open(
+        &self,
+        envelope: Envelope,
+        connection: Option<&Connection>,
+    ) -> Result<Session, Status> {
         let remote = connection
             .map(|c| c.remote().to_string())
             .unwrap_or_default();
@@ -309,9 +314,9 @@ pub(crate) fn expires_at(creator: &[u8]) -> Option<i64> {
 }
 
 /// One request being answered.
-struct Session {
+pub(super) struct Session {
     source: Arc<dyn Source>,
-    height: watch::Receiver<u64>,
+    pub(super) height: watch::Receiver<u64>,
     clock: Arc<dyn Clock>,
     request: SeekRequest,
     remote: String,
@@ -399,7 +404,7 @@ impl Session {
     }
 
     /// The next block; none after the last.
-    async fn next(&mut self) -> Result<Option<Arc<Block>>, End> {
+    pub(super) async fn next(&mut self) -> Result<Option<Arc<Block>>, End> {
         if self.done {
             return Ok(None);
         }
@@ -435,8 +440,10 @@ impl Session {
             return Err(Status::NotFound.into());
         }
         loop {
-            let gone = self.height.changed().await.is_err() || self.source.closed();
-            if gone || (self.strict && self.source.errored()) {
+            // Looked at after the height was marked as seen: whoever closes the channel sends the
+            // height afterwards, so one of the two is noticed.
+            let gone = self.source.closed() || (self.strict && self.source.errored());
+            if gone || self.height.changed().await.is_err() {
                 tracing::warn!(
                     channel = self.channel(),
                     remote = self.remote,
