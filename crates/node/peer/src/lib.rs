@@ -22,6 +22,8 @@ pub mod deliver;
 pub mod discovery;
 pub mod endorser;
 pub mod gateway;
+#[cfg(test)]
+mod golden;
 pub mod lifecycle;
 pub mod node;
 pub mod scc;

@@ -21,10 +21,10 @@ use super::Chaincodes;
 use super::definitions::is_system;
 use crate::channels::PeerChannel;
 use crate::endorser::Caller;
-use crate::report;
 use crate::lifecycle::{
     LIFECYCLE_NAMESPACE, implicit_collection, implicit_collection_org, read_definition,
 };
+use crate::report;
 
 /// A proposal on its way through chaincode.
 #[derive(Debug)]
@@ -126,7 +126,8 @@ impl Tx {
     }
 
     fn simulator(&mut self) -> Answer<&mut Simulator> {
-        self.simulator_mut().ok_or_else(|| ContextError::from("no ledger context"))
+        self.simulator_mut()
+            .ok_or_else(|| ContextError::from("no ledger context"))
     }
 
     fn keep(&mut self, open: Open) -> QueryHandle {
@@ -145,14 +146,14 @@ impl Tx {
         let channel = self.channel_id().to_owned();
         let simulator = self.simulator()?;
         let definition = read_definition(namespace, |key| {
-            simulator.get_state(LIFECYCLE_NAMESPACE, key).map_err(Into::into)
+            simulator
+                .get_state(LIFECYCLE_NAMESPACE, key)
+                .map_err(Into::into)
         })
         .map_err(|e| ContextError(format!("could not get chaincode: {}", report(&e))))?;
-        let found = definition.and_then(|definition| {
-            match implicit_collection_org(collection) {
-                Some(msp_id) => Some(implicit_collection(msp_id)),
-                None => definition.collection(collection).cloned(),
-            }
+        let found = definition.and_then(|definition| match implicit_collection_org(collection) {
+            Some(msp_id) => Some(implicit_collection(msp_id)),
+            None => definition.collection(collection).cloned(),
         });
         found.ok_or_else(|| {
             ContextError(format!(
@@ -162,7 +163,10 @@ impl Tx {
     }
 
     fn is_member(&self, collection: &StaticCollectionConfig) -> bool {
-        let policy = collection.member_orgs_policy.as_ref().and_then(|p| p.payload.as_ref());
+        let policy = collection
+            .member_orgs_policy
+            .as_ref()
+            .and_then(|p| p.payload.as_ref());
         let (Some(on), Some(policy)) = (&self.on, policy) else {
             return false;
         };
@@ -210,7 +214,10 @@ impl TxContext for Tx {
         if (read && write) || !self.is_member(&config) {
             return Ok(CollectionAccess { read, write });
         }
-        Ok(CollectionAccess { read: true, write: true })
+        Ok(CollectionAccess {
+            read: true,
+            write: true,
+        })
     }
 
     fn get_state(&mut self, namespace: &str, key: &str) -> Answer<Option<Bytes>> {
@@ -218,15 +225,22 @@ impl TxContext for Tx {
     }
 
     fn set_state(&mut self, namespace: &str, key: &str, value: Bytes) -> Answer<()> {
-        self.simulator()?.set_state(namespace, key, value).map_err(refused)
+        self.simulator()?
+            .set_state(namespace, key, value)
+            .map_err(refused)
     }
 
     fn delete_state(&mut self, namespace: &str, key: &str) -> Answer<()> {
-        self.simulator()?.delete_state(namespace, key).map_err(refused)
+        self.simulator()?
+            .delete_state(namespace, key)
+            .map_err(refused)
     }
 
     fn get_state_metadata(&mut self, namespace: &str, key: &str) -> Answer<Vec<(String, Bytes)>> {
-        let found = self.simulator()?.get_state_metadata(namespace, key).map_err(refused)?;
+        let found = self
+            .simulator()?
+            .get_state_metadata(namespace, key)
+            .map_err(refused)?;
         Ok(entries(found))
     }
 
@@ -238,7 +252,9 @@ impl TxContext for Tx {
         value: Bytes,
     ) -> Answer<()> {
         let metadata = one_entry(name, value);
-        self.simulator()?.set_state_metadata(namespace, key, metadata).map_err(refused)
+        self.simulator()?
+            .set_state_metadata(namespace, key, metadata)
+            .map_err(refused)
     }
 
     fn get_private(
@@ -247,7 +263,9 @@ impl TxContext for Tx {
         collection: &str,
         key: &str,
     ) -> Answer<Option<Bytes>> {
-        self.simulator()?.get_private_data(namespace, collection, key).map_err(refused)
+        self.simulator()?
+            .get_private_data(namespace, collection, key)
+            .map_err(refused)
     }
 
     fn get_private_multiple(
@@ -257,7 +275,9 @@ impl TxContext for Tx {
         keys: &[String],
     ) -> Answer<Vec<Option<Bytes>>> {
         let simulator = self.simulator()?;
-        simulator.get_private_data_multiple(namespace, collection, keys).map_err(refused)
+        simulator
+            .get_private_data_multiple(namespace, collection, keys)
+            .map_err(refused)
     }
 
     fn get_private_hash(
@@ -266,7 +286,9 @@ impl TxContext for Tx {
         collection: &str,
         key: &str,
     ) -> Answer<Option<Bytes>> {
-        self.simulator()?.get_private_data_hash(namespace, collection, key).map_err(refused)
+        self.simulator()?
+            .get_private_data_hash(namespace, collection, key)
+            .map_err(refused)
     }
 
     fn set_private(
@@ -276,15 +298,21 @@ impl TxContext for Tx {
         key: &str,
         value: Bytes,
     ) -> Answer<()> {
-        self.simulator()?.set_private_data(namespace, collection, key, value).map_err(refused)
+        self.simulator()?
+            .set_private_data(namespace, collection, key, value)
+            .map_err(refused)
     }
 
     fn delete_private(&mut self, namespace: &str, collection: &str, key: &str) -> Answer<()> {
-        self.simulator()?.delete_private_data(namespace, collection, key).map_err(refused)
+        self.simulator()?
+            .delete_private_data(namespace, collection, key)
+            .map_err(refused)
     }
 
     fn purge_private(&mut self, namespace: &str, collection: &str, key: &str) -> Answer<()> {
-        self.simulator()?.purge_private_data(namespace, collection, key).map_err(refused)
+        self.simulator()?
+            .purge_private_data(namespace, collection, key)
+            .map_err(refused)
     }
 
     fn get_private_metadata(
@@ -308,11 +336,16 @@ impl TxContext for Tx {
     ) -> Answer<()> {
         let metadata = one_entry(name, value);
         let simulator = self.simulator()?;
-        simulator.set_private_data_metadata(namespace, collection, key, metadata).map_err(refused)
+        simulator
+            .set_private_data_metadata(namespace, collection, key, metadata)
+            .map_err(refused)
     }
 
     fn range(&mut self, namespace: &str, start: &str, end: &str) -> Answer<QueryHandle> {
-        let range = self.simulator()?.range(namespace, start, end).map_err(refused)?;
+        let range = self
+            .simulator()?
+            .range(namespace, start, end)
+            .map_err(refused)?;
         Ok(self.keep(Open::Range(range)))
     }
 
@@ -324,7 +357,9 @@ impl TxContext for Tx {
         page_size: i32,
     ) -> Answer<QueryHandle> {
         let simulator = self.simulator()?;
-        let range = simulator.range_paged(namespace, start, end, page_size).map_err(refused)?;
+        let range = simulator
+            .range_paged(namespace, start, end, page_size)
+            .map_err(refused)?;
         Ok(self.keep(Open::Page(range)))
     }
 
@@ -336,12 +371,17 @@ impl TxContext for Tx {
         end: &str,
     ) -> Answer<QueryHandle> {
         let simulator = self.simulator()?;
-        let range = simulator.private_range(namespace, collection, start, end).map_err(refused)?;
+        let range = simulator
+            .private_range(namespace, collection, start, end)
+            .map_err(refused)?;
         Ok(self.keep(Open::Range(range)))
     }
 
     fn rich_query(&mut self, namespace: &str, query: &str) -> Answer<QueryHandle> {
-        let range = self.simulator()?.execute_query(namespace, query).map_err(refused)?;
+        let range = self
+            .simulator()?
+            .execute_query(namespace, query)
+            .map_err(refused)?;
         Ok(self.keep(Open::Range(range)))
     }
 
@@ -412,11 +452,15 @@ impl TxContext for Tx {
     fn check_call(&mut self, call: &ChaincodeCall) -> Answer<()> {
         if !is_system(&call.chaincode) {
             let caller = &self.proposed.caller;
-            self.engine.check_call_allowed(&call.channel, caller).map_err(ContextError)?;
+            self.engine
+                .check_call_allowed(&call.channel, caller)
+                .map_err(ContextError)?;
         }
         if call.channel != self.channel_id() && self.engine.channel(&call.channel).is_none() {
             let channel = &call.channel;
-            return Err(ContextError(format!("failed to find ledger for channel: {channel}")));
+            return Err(ContextError(format!(
+                "failed to find ledger for channel: {channel}"
+            )));
         }
         Ok(())
     }
@@ -435,7 +479,10 @@ impl TxContext for Tx {
             }
             // What a callee on another channel writes is dropped with its simulation.
             let channel = engine.channel(&call.channel).ok_or_else(|| {
-                ContextError(format!("failed to find ledger for channel: {}", call.channel))
+                ContextError(format!(
+                    "failed to find ledger for channel: {}",
+                    call.channel
+                ))
             })?;
             let proposed = self.proposed.clone();
             let mut other =

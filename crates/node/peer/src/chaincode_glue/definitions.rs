@@ -10,12 +10,12 @@ use selvage_ledger::Simulator;
 
 use super::store::PackageStore;
 use crate::channels::PeerChannel;
-use crate::report;
 use crate::lifecycle::{
     CHAINCODE_SOURCES, ChaincodeDefinition, LIFECYCLE_NAMESPACE, encode_string, field_key,
     read_sequence,
 };
-use crate::scc::{CommittedState, State, approves, implicit_collection_of, Place};
+use crate::report;
+use crate::scc::{CommittedState, Place, State, approves, implicit_collection_of};
 
 /// The name by which every version of system chaincode goes.
 pub(crate) const SYSTEM_VERSION: &str = "syscc";
@@ -102,14 +102,16 @@ impl Definitions {
         msp_id: &str,
         packages: &PackageStore,
         simulator: &mut Simulator,
-    ) -> Result<Runnable, String> {
+    ) -> Result<Arc<LocalChaincode>, String> {
         let id = channel.id();
         let config = channel.config();
         let application = config
             .application()
             .ok_or_else(|| format!("could not get application config for channel '{id}'"))?;
         let sequence = read_sequence(name, |key| {
-            simulator.get_state(LIFECYCLE_NAMESPACE, key).map_err(Into::into)
+            simulator
+                .get_state(LIFECYCLE_NAMESPACE, key)
+                .map_err(Into::into)
         })
         .map_err(|e| {
             let context = "could not get current sequence for chaincode";
@@ -135,13 +137,7 @@ impl Definitions {
                  not yet been approved by this org"
             ));
         }
-        let package_id = local.package_id.clone().ok_or_else(|| {
-            format!("chaincode definition for '{name}' exists, but chaincode is not installed")
-        })?;
-        Ok(Runnable {
-            definition: local.definition.clone(),
-            package_id,
-        })
+        Ok(local)
     }
 }
 
@@ -166,7 +162,11 @@ fn bound_package(
     packages: &PackageStore,
     state: &mut dyn State,
 ) -> Result<Option<String>, String> {
-    let key = field_key(CHAINCODE_SOURCES, &format!("{name}#{sequence}"), "PackageID");
+    let key = field_key(
+        CHAINCODE_SOURCES,
+        &format!("{name}#{sequence}"),
+        "PackageID",
+    );
     let collection = implicit_collection_of(msp_id);
     let hash = state.private_hash(Place {
         namespace: LIFECYCLE_NAMESPACE,

@@ -55,15 +55,25 @@ impl Chaincodes {
     async fn install_package(&self, package: Bytes) -> Result<(String, String), String> {
         let bytes = package.clone();
         let opened = tokio::task::spawn_blocking(move || Package::open(&bytes));
-        let opened = opened.await.map_err(|e| format!("the package could not be read: {e}"))?;
+        let opened = opened
+            .await
+            .map_err(|e| format!("the package could not be read: {e}"))?;
         let label = opened
             .map_err(|e| {
-                format!("could not parse as a chaincode install package: {}", report(&e))
+                format!(
+                    "could not parse as a chaincode install package: {}",
+                    report(&e)
+                )
             })?
             .label()
             .to_owned();
         let id = PackageStore::id_of(&label, &package);
-        let lock = self.installing.lock().entry(id.clone()).or_default().clone();
+        let lock = self
+            .installing
+            .lock()
+            .entry(id.clone())
+            .or_default()
+            .clone();
         let outcome = {
             let _alone = lock.lock().await;
             self.keep_and_build(&id, &label, package).await
@@ -88,7 +98,9 @@ impl Chaincodes {
         }
         let (store, owned) = (self.packages.clone(), label.to_owned());
         let saved = tokio::task::spawn_blocking(move || store.save(&owned, &package)).await;
-        let saved = saved.map_err(|e| e.to_string()).and_then(|s| s.map_err(|e| report(&e)));
+        let saved = saved
+            .map_err(|e| e.to_string())
+            .and_then(|s| s.map_err(|e| report(&e)));
         saved.map_err(|e| format!("could not save cc install package: {e}"))?;
         let build = tokio::time::timeout(self.install_timeout, self.runtime.build(id)).await;
         let failure = match build {

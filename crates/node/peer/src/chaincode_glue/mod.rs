@@ -100,6 +100,8 @@ pub struct Chaincodes {
     /// Packages that were started because a definition uses them.
     started: Mutex<BTreeSet<String>>,
     install_timeout: Duration,
+    /// Users start chaincode themselves, under `name:version`, and install nothing.
+    dev_mode: bool,
 }
 
 impl Chaincodes {
@@ -117,6 +119,7 @@ impl Chaincodes {
             certificates: parts.authority.map(|a| a as _),
             dialler: parts.dialler,
         };
+        let dev_mode = parts.runtime.dev_mode;
         let runtime = Runtime::new(parts.runtime, runtime_parts);
         Ok(Arc::new_cyclic(|me| Self {
             me: me.clone(),
@@ -129,6 +132,7 @@ impl Chaincodes {
             installing: Mutex::default(),
             started: Mutex::default(),
             install_timeout: parts.install_timeout,
+            dev_mode,
         }))
     }
 
@@ -160,7 +164,8 @@ impl Chaincodes {
         channel: &PeerChannel,
         name: &str,
     ) -> Result<Option<Arc<LocalChaincode>>, String> {
-        self.definitions.local(channel, name, self.local.msp_id(), &self.packages)
+        self.definitions
+            .local(channel, name, self.local.msp_id(), &self.packages)
     }
 
     /// The chaincode a call means, if it may be run. Reads its sequence in the simulation.
@@ -169,8 +174,31 @@ impl Chaincodes {
             return Err("could not get channel config for channel ''".to_owned());
         };
         let simulator = tx.simulator_mut().ok_or("no ledger context")?;
-        let (msp_id, packages) = (self.local.msp_id(), &self.packages);
-        self.definitions.runnable(&channel, name, msp_id, packages, simulator)
+        let found = self.definitions.runnable(
+            &channel,
+            name,
+            self.local.msp_id(),
+            &self.packages,
+            simulator,
+        )?;
+        let LocalChaincode {
+            definition,
+            package_id,
+            ..
+        } = &*found;
+        let package_id = match package_id {
+            Some(package_id) => package_id.clone(),
+            None if self.dev_mode => format!("{name}:{}", definition.version()),
+            None => {
+                return Err(format!(
+                    "chaincode definition for '{name}' exists, but chaincode is not installed"
+                ));
+            }
+        };
+        Ok(Runnable {
+            definition: definition.clone(),
+            package_id,
+        })
     }
 
     pub(crate) fn check_call_allowed(&self, channel: &str, caller: &Caller) -> Result<(), String> {
@@ -210,7 +238,10 @@ impl Chaincodes {
             proposal: Some(tx.proposed.signed.clone()),
             timeout: None,
         };
-        self.runtime.invoke(invocation, tx).await.map_err(|e| report(&e))
+        self.runtime
+            .invoke(invocation, tx)
+            .await
+            .map_err(|e| report(&e))
     }
 
     /// Runs a chaincode for an endorsement: its response, and its event if it set one.
@@ -309,4 +340,3 @@ impl PackageSource for PackageStore {
         }
     }
 }
-

@@ -73,7 +73,10 @@ impl PackageStore {
     /// Every package id with its label.
     pub(crate) fn list(&self) -> Vec<(String, String)> {
         let packages = self.packages.read();
-        packages.iter().map(|(id, label)| (id.clone(), label.clone())).collect()
+        packages
+            .iter()
+            .map(|(id, label)| (id.clone(), label.clone()))
+            .collect()
     }
 
     /// Whether the package is installed.
@@ -89,7 +92,9 @@ impl PackageStore {
         let id = Self::id_of(label, package);
         if !self.contains(&id) {
             let path = self.path_of(&id);
-            self.disk.write_atomic(&path, package).map_err(StoreError::Disk)?;
+            self.disk
+                .write_atomic(&path, package)
+                .map_err(StoreError::Disk)?;
             self.packages.write().insert(id.clone(), label.to_owned());
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
@@ -102,7 +107,10 @@ impl PackageStore {
             return Err(StoreError::NotFound(package_id.to_owned()));
         }
         let path = self.path_of(package_id);
-        let bytes = self.disk.read(&path, MAX_PACKAGE_BYTES).map_err(StoreError::Disk)?;
+        let bytes = self
+            .disk
+            .read(&path, MAX_PACKAGE_BYTES)
+            .map_err(StoreError::Disk)?;
         let label = package_id.rsplit_once(':').map_or("", |(label, _)| label);
         if Self::id_of(label, &bytes) != package_id {
             return Err(StoreError::Damaged(package_id.to_owned()));
@@ -114,7 +122,9 @@ impl PackageStore {
     pub(crate) fn remove(&self, package_id: &str) -> Result<(), StoreError> {
         if self.packages.write().remove(package_id).is_some() {
             self.generation.fetch_add(1, Ordering::AcqRel);
-            self.disk.remove_file(&self.path_of(package_id)).map_err(StoreError::Disk)?;
+            self.disk
+                .remove_file(&self.path_of(package_id))
+                .map_err(StoreError::Disk)?;
             self.disk.sync_dir(&self.folder).map_err(StoreError::Disk)?;
         }
         Ok(())
@@ -144,13 +154,21 @@ mod tests {
         let again = PackageStore::open(env.disk.clone(), folder).unwrap();
         assert_eq!(again.list(), [(id.clone(), "basic_1.0".to_owned())]);
         assert_eq!(again.load(&id).unwrap().as_ref(), b"package");
-        let file = env.disk.open(&again.path_of(&id), OpenMode::Append).unwrap();
+        let file = env
+            .disk
+            .open(&again.path_of(&id), OpenMode::Append)
+            .unwrap();
         file.append(b"!").unwrap();
         assert!(matches!(again.load(&id), Err(StoreError::Damaged(_))));
         again.remove(&id).unwrap();
         let error = again.load(&id).unwrap_err().to_string();
         assert_eq!(error, format!("chaincode install package '{id}' not found"));
-        assert!(PackageStore::open(env.disk.clone(), folder).unwrap().list().is_empty());
+        assert!(
+            PackageStore::open(env.disk.clone(), folder)
+                .unwrap()
+                .list()
+                .is_empty()
+        );
     }
 
     #[test]
@@ -158,7 +176,10 @@ mod tests {
         let env = TestEnv::new(1);
         let store = PackageStore::open(env.disk.clone(), Path::new("/p")).unwrap();
         let huge = vec![0; MAX_PACKAGE_BYTES + 1];
-        assert!(matches!(store.save("a", &huge), Err(StoreError::TooLarge(_))));
+        assert!(matches!(
+            store.save("a", &huge),
+            Err(StoreError::TooLarge(_))
+        ));
         assert!(store.list().is_empty());
     }
 }

@@ -49,10 +49,16 @@ pub(crate) fn describe(
     }
     let satisfying: Vec<Vec<usize>> = principals
         .iter()
-        .map(|principal| (0..peers).filter(|peer| satisfies(*peer, principal)).collect())
+        .map(|principal| {
+            (0..peers)
+                .filter(|peer| satisfies(*peer, principal))
+                .collect()
+        })
         .collect();
     let enough = |layout: &BTreeMap<usize, u32>, count: &dyn Fn(usize) -> usize| {
-        layout.iter().all(|(group, needed)| count(*group) >= *needed as usize)
+        layout
+            .iter()
+            .all(|(group, needed)| count(*group) >= *needed as usize)
     };
     layouts.retain(|layout| enough(layout, &|group| satisfying[group].len()));
     if layouts.is_empty() {
@@ -60,7 +66,12 @@ pub(crate) fn describe(
     }
     let able: Vec<Vec<usize>> = satisfying
         .into_iter()
-        .map(|peers| peers.into_iter().filter(|peer| has_chaincode(*peer)).collect())
+        .map(|peers| {
+            peers
+                .into_iter()
+                .filter(|peer| has_chaincode(*peer))
+                .collect()
+        })
         .collect();
     let used = |group: usize| layouts.iter().any(|layout| layout.contains_key(&group));
     let groups = (0..able.len())
@@ -71,7 +82,8 @@ pub(crate) fn describe(
     if layouts.is_empty() {
         return Err(NoLayout::NotInstalled);
     }
-    let named = |layout: &BTreeMap<usize, u32>| layout.iter().map(|(g, n)| (name(*g), *n)).collect();
+    let named =
+        |layout: &BTreeMap<usize, u32>| layout.iter().map(|(g, n)| (name(*g), *n)).collect();
     Ok(Descriptor {
         groups,
         layouts: layouts.iter().map(named).collect(),
@@ -109,12 +121,22 @@ mod tests {
     #[test]
     fn layouts_count_peers_by_principal() {
         let (a, b, c) = (principal("A"), principal("B"), principal("C"));
-        let sets = [vec![a.clone(), b.clone()], vec![a.clone(), c], vec![a.clone(), a.clone()]];
+        let sets = [
+            vec![a.clone(), b.clone()],
+            vec![a.clone(), c],
+            vec![a.clone(), a.clone()],
+        ];
         let found = describe(&sets, 3, satisfies, |_| true).unwrap();
         let layout = |groups: &[(&str, u32)]| {
-            groups.iter().map(|(g, n)| ((*g).to_owned(), *n)).collect::<BTreeMap<_, _>>()
+            groups
+                .iter()
+                .map(|(g, n)| ((*g).to_owned(), *n))
+                .collect::<BTreeMap<_, _>>()
         };
-        assert_eq!(found.layouts, [layout(&[("G0", 1), ("G1", 1)]), layout(&[("G0", 2)])]);
+        assert_eq!(
+            found.layouts,
+            [layout(&[("G0", 1), ("G1", 1)]), layout(&[("G0", 2)])]
+        );
         assert_eq!(found.groups["G0"], [0, 1]);
         assert_eq!(found.groups["G1"], [2]);
         assert!(!found.groups.contains_key("G2"));
@@ -128,7 +150,11 @@ mod tests {
             assert_eq!(found.err(), Some(expected));
         };
         check(&[vec![a.clone(), c]], true, NoLayout::TooFewPeers);
-        check(&[vec![a.clone(), a.clone(), a.clone()]], true, NoLayout::TooFewPeers);
+        check(
+            &[vec![a.clone(), a.clone(), a.clone()]],
+            true,
+            NoLayout::TooFewPeers,
+        );
         check(&[vec![a]], false, NoLayout::NotInstalled);
         check(&[], true, NoLayout::TooFewPeers);
     }

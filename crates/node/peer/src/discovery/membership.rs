@@ -157,7 +157,11 @@ impl Membership {
         };
         let mut members = vec![own];
         let learned = self.learned.read();
-        for org in config.application().into_iter().flat_map(|a| a.orgs().values()) {
+        for org in config
+            .application()
+            .into_iter()
+            .flat_map(|a| a.orgs().values())
+        {
             for anchor in &org.anchor_peers {
                 let endpoint = format!("{}:{}", anchor.host, anchor.port);
                 if members.iter().any(|m| m.endpoint == endpoint) {
@@ -183,7 +187,11 @@ impl Membership {
         }
         let found = self.chaincodes.local_chaincode(channel, name);
         let found = found.unwrap_or_else(|error| {
-            tracing::error!(channel = channel.id(), error, "cannot read a chaincode definition");
+            tracing::error!(
+                channel = channel.id(),
+                error,
+                "cannot read a chaincode definition"
+            );
             None
         });
         found.is_some_and(|c| !member.local || (c.approved && c.package_id.is_some()))
@@ -201,7 +209,12 @@ impl Membership {
             identity: Bytes::new(),
         };
         let tag = gossip_message::Tag::Empty;
-        self.envelope(member, tag, Bytes::new(), gossip_message::Content::AliveMsg(alive))
+        self.envelope(
+            member,
+            tag,
+            Bytes::new(),
+            gossip_message::Content::AliveMsg(alive),
+        )
     }
 
     /// What the peer would say of its part in a channel: height and chaincodes.
@@ -219,7 +232,12 @@ impl Membership {
             pki_id,
         };
         let tag = gossip_message::Tag::ChanOrOrg;
-        self.envelope(member, tag, Bytes::new(), gossip_message::Content::StateInfo(info))
+        self.envelope(
+            member,
+            tag,
+            Bytes::new(),
+            gossip_message::Content::StateInfo(info),
+        )
     }
 
     fn listed_chaincodes(&self, member: &Member, channel: &PeerChannel) -> Vec<Chaincode> {
@@ -230,7 +248,9 @@ impl Membership {
                 BTreeMap::new()
             }
         };
-        let able = defined.into_iter().filter(|(name, _)| self.can_run(member, channel, name));
+        let able = defined
+            .into_iter()
+            .filter(|(name, _)| self.can_run(member, channel, name));
         let entry = |name: String, version: String| Chaincode {
             name,
             version,
@@ -278,7 +298,9 @@ impl Membership {
 
 impl std::fmt::Debug for Membership {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Membership").field("endpoint", &self.own.endpoint).finish_non_exhaustive()
+        f.debug_struct("Membership")
+            .field("endpoint", &self.own.endpoint)
+            .finish_non_exhaustive()
     }
 }
 

@@ -9,6 +9,6 @@ mod service;
 
 pub(crate) use membership::{Member, belongs_to};
 pub use membership::{Membership, OwnPeer};
-pub use planner::Planner;
 pub(crate) use planner::Planned;
+pub use planner::Planner;
 pub use service::{DiscoveryService, DiscoverySettings};

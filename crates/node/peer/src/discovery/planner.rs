@@ -99,15 +99,26 @@ impl Planner {
         let members = self.authorised(channel, config, interest)?;
         let sets = principal_sets(channel, config, interest)?;
         let msps = config.msp_manager();
-        let names: Vec<&str> = interest.chaincodes.iter().map(|c| c.name.as_str()).collect();
+        let names: Vec<&str> = interest
+            .chaincodes
+            .iter()
+            .map(|c| c.name.as_str())
+            .collect();
         let able: Vec<bool> = members
             .iter()
-            .map(|m| names.iter().all(|name| self.membership.can_run(m, channel, name)))
+            .map(|m| {
+                names
+                    .iter()
+                    .all(|name| self.membership.can_run(m, channel, name))
+            })
             .collect();
         let satisfies = |i: usize, p: &Principal| members[i].satisfies(p, msps);
-        let descriptor = describe(&sets, members.len(), satisfies, |i| able[i])
-            .map_err(|e| e.to_string())?;
-        Ok(Planned { descriptor, members })
+        let descriptor =
+            describe(&sets, members.len(), satisfies, |i| able[i]).map_err(|e| e.to_string())?;
+        Ok(Planned {
+            descriptor,
+            members,
+        })
     }
 
     /// The peers that may see the private data an interest reads.
@@ -152,7 +163,10 @@ fn definition(
     }
     let found = channel.definition(name).map_err(|e| report(&e))?;
     found.ok_or_else(|| {
-        format!("No metadata was found for chaincode {name} in channel {}", channel.id())
+        format!(
+            "No metadata was found for chaincode {name} in channel {}",
+            channel.id()
+        )
     })
 }
 
@@ -160,7 +174,10 @@ fn collection(definition: &ChaincodeDefinition, name: &str) -> Option<StaticColl
     match implicit_collection_org(name) {
         Some(msp_id) => {
             let mut collection = implicit_collection(msp_id);
-            let members = collection.member_orgs_policy.as_ref().and_then(|p| p.payload.clone());
+            let members = collection
+                .member_orgs_policy
+                .as_ref()
+                .and_then(|p| p.payload.clone());
             let policy = members.map(|m| {
                 let collection_policy_config::Payload::SignaturePolicy(policy) = m;
                 ApplicationPolicy {
@@ -183,7 +200,11 @@ fn member_principals(collection: &StaticCollectionConfig) -> Result<Vec<Principa
     let Some(collection_policy_config::Payload::SignaturePolicy(policy)) = &policy.payload else {
         return Err(format!("policy of {name} is nil"));
     };
-    Ok(policy.identities.iter().filter_map(Principal::new).collect())
+    Ok(policy
+        .identities
+        .iter()
+        .filter_map(Principal::new)
+        .collect())
 }
 
 fn principal_sets(
@@ -260,8 +281,9 @@ fn signature_policy(
     let policy = ApplicationPolicy::decode(policy.clone()).map_err(|_| missing())?;
     match policy.r#type.ok_or_else(missing)? {
         PolicyType::SignaturePolicy(policy) => Ok(policy),
-        PolicyType::ChannelConfigPolicyReference(path) => {
-            config.policies().as_signature_policy(&path).ok_or_else(missing)
-        }
+        PolicyType::ChannelConfigPolicyReference(path) => config
+            .policies()
+            .as_signature_policy(&path)
+            .ok_or_else(missing),
     }
 }

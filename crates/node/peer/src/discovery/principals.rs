@@ -89,8 +89,7 @@ pub(crate) type PrincipalSet = Vec<Principal>;
 
 /// Every combination of principals that satisfies the policy. Empty when nothing can.
 pub(crate) fn satisfied_by(policy: &SignaturePolicyEnvelope) -> Vec<PrincipalSet> {
-    let identities: Option<Vec<Principal>> =
-        policy.identities.iter().map(Principal::new).collect();
+    let identities: Option<Vec<Principal>> = policy.identities.iter().map(Principal::new).collect();
     let (Some(identities), Some(rule)) = (identities, policy.rule.as_ref()) else {
         return Vec::new();
     };
@@ -238,9 +237,9 @@ fn reduce(mut sets: Vec<PrincipalSet>) -> Vec<PrincipalSet> {
 }
 
 fn superfluous(sets: &[PrincipalSet], i: usize) -> bool {
-    sets.iter().enumerate().any(|(j, other)| {
-        j != i && subset(other, &sets[i]) && (!subset(&sets[i], other) || j < i)
-    })
+    sets.iter()
+        .enumerate()
+        .any(|(j, other)| j != i && subset(other, &sets[i]) && (!subset(&sets[i], other) || j < i))
 }
 
 fn subset(small: &PrincipalSet, large: &PrincipalSet) -> bool {
@@ -309,7 +308,10 @@ mod tests {
         check(out_of(1, vec![]), &[]);
         check(signed_by(3), &[]);
         check(signed_by(-1), &[]);
-        let nested = out_of(2, vec![signed_by(0), out_of(1, vec![signed_by(1), signed_by(2)])]);
+        let nested = out_of(
+            2,
+            vec![signed_by(0), out_of(1, vec![signed_by(1), signed_by(2)])],
+        );
         check(nested, &["A+B", "A+C"]);
         check(out_of(2, vec![signed_by(0), signed_by(0)]), &["A+A"]);
     }
@@ -343,15 +345,26 @@ mod tests {
         check(either(ab), both(ab), &["A+B"]);
         // A peer is a member, so the stricter principal stays.
         check(both(ab), both([("A", Member), ("B", Member)]), &["A+B"]);
-        check(either(ab), either([("C", Peer), ("D", Peer)]), &["C+A", "D+A", "C+B", "D+B"]);
-        check(either(ab), either([("B", Peer), ("C", Peer)]), &["B", "C+A"]);
+        check(
+            either(ab),
+            either([("C", Peer), ("D", Peer)]),
+            &["C+A", "D+A", "C+B", "D+B"],
+        );
+        check(
+            either(ab),
+            either([("B", Peer), ("C", Peer)]),
+            &["B", "C+A"],
+        );
         assert!(merge_all(Vec::new()).is_empty());
     }
 
     #[test]
     fn merged_principals_keep_their_plurality() {
         use MspRoleType::{Member, Peer};
-        let twice = policy(out_of(2, vec![signed_by(0), signed_by(0)]), &[("A", Member)]);
+        let twice = policy(
+            out_of(2, vec![signed_by(0), signed_by(0)]),
+            &[("A", Member)],
+        );
         let once = policy(signed_by(0), &[("A", Peer)]);
         let merged = merge_all(vec![satisfied_by(&twice), satisfied_by(&once)]);
         assert_eq!(names(&merged), ["A+A"]);

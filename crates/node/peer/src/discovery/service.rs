@@ -16,7 +16,7 @@ use selvage_proto::common::{ConfigGroup, MspPrincipal, MspRole};
 use selvage_proto::discovery::query::Query as Asked;
 use selvage_proto::discovery::query_result::Result as Answer;
 use selvage_proto::discovery::{
-    ChaincodeQuery, ChaincodeQueryResult, ConfigResult, Endpoint, EndorsementDescriptor, Endpoints,
+    ChaincodeQuery, ChaincodeQueryResult, ConfigResult, EndorsementDescriptor, Endpoint, Endpoints,
     Error, Layout, Peer, PeerMembershipResult, Peers, Query, QueryResult, Request, Response,
     SignedRequest,
 };
@@ -81,9 +81,11 @@ impl DiscoveryService {
         if self.settings.tls {
             let computed = certificate_hash.ok_or("client didn't send a TLS certificate")?;
             if computed != authentication.client_tls_cert_hash {
-                return Err("client claimed TLS hash doesn't match computed TLS hash from gRPC \
+                return Err(
+                    "client claimed TLS hash doesn't match computed TLS hash from gRPC \
                             stream"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
         }
         if request.queries.len() > MAX_QUERIES {
@@ -94,7 +96,11 @@ impl DiscoveryService {
             identity: authentication.client_identity,
             signature: signed.signature,
         };
-        let results = request.queries.iter().map(|query| self.query(query, &proof)).collect();
+        let results = request
+            .queries
+            .iter()
+            .map(|query| self.query(query, &proof))
+            .collect();
         Ok(Response { results })
     }
 
@@ -131,7 +137,11 @@ impl DiscoveryService {
     fn about_channel(&self, query: &Query, proof: &SignedData) -> Result<Answer, String> {
         let id = &query.channel;
         let denied = || "access denied".to_owned();
-        let channel = self.membership().chaincodes().channel(id).ok_or_else(denied)?;
+        let channel = self
+            .membership()
+            .chaincodes()
+            .channel(id)
+            .ok_or_else(denied)?;
         let config = channel.config();
         let writers = config.policy(selvage_channel::names::APPLICATION_WRITERS);
         let writers = writers.ok_or_else(denied)?;
@@ -159,9 +169,7 @@ impl DiscoveryService {
                 Ok(Answer::Members(self.by_org(&members, Some(&channel))))
             }
             Some(Asked::CcQuery(query)) => self.chaincodes(&channel, query),
-            Some(Asked::LocalPeers(_)) | None => {
-                Err("unknown or missing request type".to_owned())
-            }
+            Some(Asked::LocalPeers(_)) | None => Err("unknown or missing request type".to_owned()),
         }
     }
 
@@ -241,10 +249,13 @@ impl DiscoveryService {
             principal_classification: Classification::Role as i32,
             principal: role.encode_to_vec().into(),
         };
-        local.msps().deserialize(&proof.identity).is_ok_and(|identity| {
-            identity.satisfies(&principal).is_ok()
-                && identity.verify(&proof.data, &proof.signature).is_ok()
-        })
+        local
+            .msps()
+            .deserialize(&proof.identity)
+            .is_ok_and(|identity| {
+                identity.satisfies(&principal).is_ok()
+                    && identity.verify(&proof.data, &proof.signature).is_ok()
+            })
     }
 }
 
@@ -270,8 +281,9 @@ fn check_interests(interests: &[ChaincodeInterest]) -> Result<(), String> {
 fn text_of(interest: &ChaincodeInterest) -> String {
     let call = |c: &selvage_proto::peer::ChaincodeCall| {
         let collections = c.collection_names.iter();
-        let collections: String =
-            collections.map(|name| format!(" collection_names:{name:?}")).collect();
+        let collections: String = collections
+            .map(|name| format!(" collection_names:{name:?}"))
+            .collect();
         format!("chaincodes:{{name:{:?}{collections}}}", c.name)
     };
     let calls: Vec<String> = interest.chaincodes.iter().map(call).collect();
@@ -280,7 +292,11 @@ fn text_of(interest: &ChaincodeInterest) -> String {
 
 /// MSPs and orderer endpoints of a channel.
 fn config_of(config: &ChannelConfig) -> Result<ConfigResult, String> {
-    let root = config.config().channel_group.as_ref().ok_or("field Config.ChannelGroup is nil")?;
+    let root = config
+        .config()
+        .channel_group
+        .as_ref()
+        .ok_or("field Config.ChannelGroup is nil")?;
     let mut msps: BTreeMap<String, FabricMspConfig> = BTreeMap::new();
     for section in ["Orderer", "Application"] {
         let group = root
@@ -300,27 +316,45 @@ fn config_of(config: &ChannelConfig) -> Result<ConfigResult, String> {
     for org in orgs() {
         let endpoints: Vec<Endpoint> = match own_endpoints {
             true => org.endpoints.iter().filter_map(|e| endpoint(e)).collect(),
-            false => config.orderer_endpoints().into_iter().filter_map(endpoint).collect(),
+            false => config
+                .orderer_endpoints()
+                .into_iter()
+                .filter_map(endpoint)
+                .collect(),
         };
-        orderers.insert(org.msp_id.clone(), Endpoints { endpoint: endpoints });
+        orderers.insert(
+            org.msp_id.clone(),
+            Endpoints {
+                endpoint: endpoints,
+            },
+        );
     }
     Ok(ConfigResult { msps, orderers })
 }
 
 fn fabric_msp(org: &ConfigGroup) -> Result<Option<FabricMspConfig>, String> {
-    let value = org.values.get("MSP").map(|v| v.value.clone()).unwrap_or_default();
+    let value = org
+        .values
+        .get("MSP")
+        .map(|v| v.value.clone())
+        .unwrap_or_default();
     let failed = |e: prost::DecodeError| format!("failed parsing MSPConfig: {e}");
     let config = MspConfig::decode(value).map_err(failed)?;
     if config.r#type != FABRIC_MSP {
         return Ok(None);
     }
-    FabricMspConfig::decode(config.config).map(Some).map_err(failed)
+    FabricMspConfig::decode(config.config)
+        .map(Some)
+        .map_err(failed)
 }
 
 fn endpoint(address: &str) -> Option<Endpoint> {
     let (host, port) = address.rsplit_once(':')?;
     Some(Endpoint {
-        host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+        host: host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned(),
         port: port.parse().ok()?,
     })
 }

@@ -52,7 +52,10 @@ impl LocalMsp {
     fn check(&self, policy: &str, role: MspRoleType, caller: &Caller) -> Result<(), String> {
         let context = format!("during channelless check policy with policy [{policy}]");
         let identity = self.msps.deserialize(&caller.creator).map_err(|e| {
-            format!("Failed deserializing proposal creator {context}: [{}]", report(&e))
+            format!(
+                "Failed deserializing proposal creator {context}: [{}]",
+                report(&e)
+            )
         })?;
         let role = MspRole {
             msp_identifier: self.msp_id.clone(),
@@ -69,7 +72,9 @@ impl LocalMsp {
                 report(&e)
             )
         })?;
-        identity.verify(&caller.data, &caller.signature).map_err(|e| report(&e))
+        identity
+            .verify(&caller.data, &caller.signature)
+            .map_err(|e| report(&e))
     }
 }
 
@@ -97,8 +102,9 @@ pub(crate) fn check(
                      not recognized]"
                 ));
             }
-            let channel = channel
-                .ok_or_else(|| format!("Failed to get policy manager for channel [{channel_id}]"))?;
+            let channel = channel.ok_or_else(|| {
+                format!("Failed to get policy manager for channel [{channel_id}]")
+            })?;
             on_channel(channel_id, channel, resource, path, caller)
         }
     }

@@ -54,7 +54,10 @@ fn written(simulation: &Simulation) -> Result<Touched, String> {
     let parameter = MetaDataKeys::ValidationParameter.as_str_name();
     for ((namespace, collection, _), metadata) in &simulation.written_metadata {
         let public_only = || BTreeMap::from([(String::new(), false)]);
-        let collections = touched.required.entry(namespace.clone()).or_insert_with(public_only);
+        let collections = touched
+            .required
+            .entry(namespace.clone())
+            .or_insert_with(public_only);
         match metadata.get(parameter) {
             None => {
                 collections.insert(collection.clone(), true);
@@ -90,7 +93,11 @@ fn call(
         return Some(call);
     }
     let required = touched.required.get(namespace).and_then(|c| c.get("")) == Some(&true);
-    call.key_policies = touched.key_policies.get(namespace).cloned().unwrap_or_default();
+    call.key_policies = touched
+        .key_policies
+        .get(namespace)
+        .cloned()
+        .unwrap_or_default();
     if call.key_policies.is_empty() && !required {
         return None;
     }
@@ -135,7 +142,10 @@ mod tests {
                 .iter()
                 .enumerate()
                 .map(|(i, (n, c, p))| {
-                    (((*n).to_owned(), (*c).to_owned(), format!("k{i}")), metadata(*p))
+                    (
+                        ((*n).to_owned(), (*c).to_owned(), format!("k{i}")),
+                        metadata(*p),
+                    )
                 })
                 .collect(),
         }
@@ -152,7 +162,13 @@ mod tests {
             .map(|c| {
                 let collection = c.collection_names.first().map_or("", String::as_str);
                 let policies = c.key_policies.len();
-                (c.name.as_str(), collection, c.no_private_reads, policies, c.disregard_namespace_policy)
+                (
+                    c.name.as_str(),
+                    collection,
+                    c.no_private_reads,
+                    policies,
+                    c.disregard_namespace_policy,
+                )
             })
             .collect();
         assert_eq!(rows, expected);
@@ -160,17 +176,32 @@ mod tests {
 
     #[test]
     fn interests_follow_what_was_touched() {
-        check(simulation(&["_lifecycle", "a"], &[], &[]), &[("a", "", false, 0, false)]);
-        check(simulation(&["a"], &[("a", "", false)], &[]), &[("a", "", false, 0, false)]);
+        check(
+            simulation(&["_lifecycle", "a"], &[], &[]),
+            &[("a", "", false, 0, false)],
+        );
+        check(
+            simulation(&["a"], &[("a", "", false)], &[]),
+            &[("a", "", false, 0, false)],
+        );
         // Only keys with policies of their own were written.
-        check(simulation(&["a"], &[("a", "", true)], &[]), &[("a", "", false, 1, true)]);
+        check(
+            simulation(&["a"], &[("a", "", true)], &[]),
+            &[("a", "", false, 1, true)],
+        );
         let both = simulation(&["a"], &[("a", "", true), ("a", "", false)], &[]);
         check(both, &[("a", "", false, 1, false)]);
         // Writing private data only leaves the public policy out.
         let private = simulation(&["a"], &[("a", "c", false)], &[]);
         check(private, &[("a", "c", true, 0, false)]);
         let read = simulation(&["a"], &[], &[("a", "c")]);
-        check(read, &[("a", "", false, 0, false), ("a", "c", false, 0, false)]);
-        check(simulation(&["_lifecycle"], &[("_lifecycle", "", false)], &[]), &[]);
+        check(
+            read,
+            &[("a", "", false, 0, false), ("a", "c", false, 0, false)],
+        );
+        check(
+            simulation(&["_lifecycle"], &[("_lifecycle", "", false)], &[]),
+            &[],
+        );
     }
 }

@@ -27,6 +27,8 @@ pub use acl::LocalMsp;
 pub(crate) use acl::{Caller, check as acl_check};
 pub use service::EndorserService;
 pub(crate) use unpack::decode;
+#[cfg(test)]
+pub(crate) use unpack::tx_id;
 
 use self::unpack::Unpacked;
 use crate::chaincode_glue::{Chaincodes, Proposed, SYSTEM_VERSION, Tx, is_system};
@@ -101,8 +103,13 @@ impl Endorser {
         if channel.is_none() && !id.is_empty() {
             return Ok(failed(format!("channel '{id}' not found")));
         }
-        let caller = self.check(&unpacked, channel.as_deref()).map_err(Refusal::Invalid)?;
-        Ok(self.run(unpacked, channel, caller).await.unwrap_or_else(failed))
+        let caller = self
+            .check(&unpacked, channel.as_deref())
+            .map_err(Refusal::Invalid)?;
+        Ok(self
+            .run(unpacked, channel, caller)
+            .await
+            .unwrap_or_else(failed))
     }
 
     /// Fabric's authentication filters: they know nothing of channels and come first.
@@ -115,7 +122,9 @@ impl Endorser {
         let creator = &unpacked.signature_header.creator;
         let expires = self.expires_at(creator, channel);
         if expires.is_some_and(|expires| now > expires.saturating_mul(1_000_000_000)) {
-            return Err(Refusal::AtTheDoor("proposal client identity expired".to_owned()));
+            return Err(Refusal::AtTheDoor(
+                "proposal client identity expired".to_owned(),
+            ));
         }
         let timestamp = unpacked.channel_header.timestamp.unwrap_or_default();
         let claimed = i128::from(timestamp.seconds) * 1_000_000_000 + i128::from(timestamp.nanos);
@@ -138,7 +147,12 @@ impl Endorser {
     fn expires_at(&self, creator: &Bytes, channel: Option<&PeerChannel>) -> Option<i64> {
         let known = match channel {
             Some(channel) => channel.config().msp_manager().deserialize(creator),
-            None => self.parts.chaincodes.local_msp().msps().deserialize(creator),
+            None => self
+                .parts
+                .chaincodes
+                .local_msp()
+                .msps()
+                .deserialize(creator),
         };
         if let Ok(identity) = known {
             return Some(identity.expires_at());
@@ -159,7 +173,9 @@ impl Endorser {
         let tx_id = unpacked.tx_id();
         if channel.ledger().tx_exists(tx_id).map_err(|e| report(&e))? {
             let creator = hex::encode(&caller.creator);
-            return Err(format!("duplicate transaction found [{tx_id}]. Creator [{creator}]"));
+            return Err(format!(
+                "duplicate transaction found [{tx_id}]. Creator [{creator}]"
+            ));
         }
         if !is_system(&unpacked.chaincode) {
             let config = channel.config();
@@ -179,18 +195,30 @@ impl Endorser {
         let creator = unpacked.signature_header.creator.clone();
         let deserialized = match channel {
             Some(channel) => channel.config().msp_manager().deserialize(&creator),
-            None => self.parts.chaincodes.local_msp().msps().deserialize(&creator),
+            None => self
+                .parts
+                .chaincodes
+                .local_msp()
+                .msps()
+                .deserialize(&creator),
         };
         let identity: Arc<Identity> = deserialized.map_err(|e| {
             tracing::warn!(channel = id, error = %report(&e), "access denied");
             format!("access denied: channel [{id}] creator org unknown, creator is malformed")
         })?;
-        let SignedProposal { proposal_bytes: data, signature } = unpacked.signed.clone();
-        let proved = identity.validate().and_then(|()| identity.verify(&data, &signature));
+        let SignedProposal {
+            proposal_bytes: data,
+            signature,
+        } = unpacked.signed.clone();
+        let proved = identity
+            .validate()
+            .and_then(|()| identity.verify(&data, &signature));
         if let Err(error) = proved {
             let msp_id = identity.msp_id();
             tracing::warn!(channel = id, msp_id, error = %report(&error), "access denied");
-            return Err(format!("access denied: channel [{id}] creator org [{msp_id}]"));
+            return Err(format!(
+                "access denied: channel [{id}] creator org [{msp_id}]"
+            ));
         }
         Ok(Caller {
             data,
@@ -212,7 +240,12 @@ impl Endorser {
         let name = unpacked.chaincode.clone();
         let outcome = self.simulate(unpacked, channel, caller).await?;
         let payload = payload(&hash, &name, &outcome);
-        let Outcome { response, interest, plugin, .. } = outcome;
+        let Outcome {
+            response,
+            interest,
+            plugin,
+            ..
+        } = outcome;
         let unendorsed = ProposalResponse {
             response: Some(response.clone()),
             ..Default::default()
@@ -239,7 +272,10 @@ impl Endorser {
             version: 1,
             payload,
             interest,
-            endorsement: Some(Endorsement { endorser, signature }),
+            endorsement: Some(Endorsement {
+                endorser,
+                signature,
+            }),
             ..unendorsed
         })
     }
@@ -268,7 +304,10 @@ impl Endorser {
             None => Tx::without_channel(chaincodes.clone(), proposed),
         };
         let (version, plugin) = if is_system(&name) {
-            (SYSTEM_VERSION.to_owned(), DEFAULT_ENDORSEMENT_PLUGIN.to_owned())
+            (
+                SYSTEM_VERSION.to_owned(),
+                DEFAULT_ENDORSEMENT_PLUGIN.to_owned(),
+            )
         } else {
             let found = chaincodes.runnable(&mut tx, &name).map_err(|e| {
                 format!(
@@ -277,17 +316,24 @@ impl Endorser {
                 )
             })?;
             let endorsement = &found.definition.endorsement;
-            (endorsement.version.clone(), endorsement.endorsement_plugin.clone())
+            (
+                endorsement.version.clone(),
+                endorsement.endorsement_plugin.clone(),
+            )
         };
         let within = |e: String| format!("error in simulation: {e}");
-        let (response, event) =
-            chaincodes.execute(&mut tx, &name, unpacked.input).await.map_err(within)?;
+        let (response, event) = chaincodes
+            .execute(&mut tx, &name, unpacked.input)
+            .await
+            .map_err(within)?;
         let event = event.filter(|_| response.status < ERROR_THRESHOLD);
         let tx_id = tx.proposed.tx_id.clone();
         let (results, interest) = match (tx.finish(), channel) {
             (Some(simulation), Some(channel)) => {
                 let simulation = simulation.map_err(|e| within(report(&e)))?;
-                self.keep_private(&simulation, &channel, tx_id).await.map_err(within)?;
+                self.keep_private(&simulation, &channel, tx_id)
+                    .await
+                    .map_err(within)?;
                 let interest = interest::of(&simulation).map_err(within)?;
                 (simulation.results, Some(interest))
             }
@@ -320,7 +366,11 @@ impl Endorser {
 fn payload(hash: &[u8; 32], name: &str, outcome: &Outcome) -> Bytes {
     let action = ChaincodeAction {
         results: outcome.results.clone(),
-        events: outcome.event.as_ref().map(|e| e.encode_to_vec().into()).unwrap_or_default(),
+        events: outcome
+            .event
+            .as_ref()
+            .map(|e| e.encode_to_vec().into())
+            .unwrap_or_default(),
         response: Some(outcome.response.clone()),
         chaincode_id: Some(ChaincodeId {
             path: String::new(),

@@ -52,7 +52,10 @@ pub(super) async fn keep(
             pvt_rwset: Some(sets),
             collection_configs: configs,
         };
-        channel.ledger().put_transient(&tx_id, height, &set).map_err(|e| report(&e))
+        channel
+            .ledger()
+            .put_transient(&tx_id, height, &set)
+            .map_err(|e| report(&e))
     });
     kept.await.map_err(|e| e.to_string())?
 }
@@ -67,7 +70,10 @@ fn configs_of(
         LIFECYCLE_NAMESPACE => None,
         name => channel.definition(name).map_err(|e| report(&e))?,
     };
-    let written = namespace.collection_pvt_rwset.iter().map(|c| c.collection_name.as_str());
+    let written = namespace
+        .collection_pvt_rwset
+        .iter()
+        .map(|c| c.collection_name.as_str());
     written
         .map(|collection| match implicit_collection_org(collection) {
             Some(msp_id) => Ok(implicit_collection(msp_id)),

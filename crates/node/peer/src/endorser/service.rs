@@ -35,6 +35,8 @@ impl EndorserApi for EndorserService {
     ) -> Result<Response<ProposalResponse>, Status> {
         let answer = self.endorser.process(request.into_inner()).await;
         // Go's gRPC gives errors without a code of their own this one.
-        answer.map(Response::new).map_err(|refusal| Status::unknown(refusal.to_string()))
+        answer
+            .map(Response::new)
+            .map_err(|refusal| Status::unknown(refusal.to_string()))
     }
 }

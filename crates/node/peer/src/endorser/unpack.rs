@@ -47,7 +47,9 @@ impl Unpacked {
         let spec = invocation
             .chaincode_spec
             .ok_or("chaincode invocation spec did not contain chaincode spec")?;
-        let input = spec.input.ok_or("chaincode input did not contain any input")?;
+        let input = spec
+            .input
+            .ok_or("chaincode input did not contain any input")?;
         Ok(Self {
             signed,
             header,
@@ -191,7 +193,10 @@ mod tests {
         check(|c, _| c.epoch = 1, "epoch is non-zero");
         check(|_, s| s.nonce = Bytes::new(), "nonce is empty");
         check(|_, s| s.creator = Bytes::new(), "creator is empty");
-        check(|c, _| c.tx_id = "x".into(), "incorrectly computed txid 'x' -- expected '");
+        check(
+            |c, _| c.tx_id = "x".into(),
+            "incorrectly computed txid 'x' -- expected '",
+        );
     }
 
     #[test]

@@ -99,7 +99,8 @@ impl Gateway {
         } else {
             // The client answers for these organisations satisfying the policy.
             let chaincode = opened.chaincode.as_deref().unwrap_or_default();
-            self.plan_for_orgs(channel, chaincode, orgs).map_err(Status::unavailable)?
+            self.plan_for_orgs(channel, chaincode, orgs)
+                .map_err(Status::unavailable)?
         };
         while !plan.is_complete() {
             let Some(endorsers) = plan.endorsers() else {
@@ -186,7 +187,10 @@ impl Gateway {
                 .map_err(Status::failed_precondition)?,
         };
         let (first, response) = self.first_endorsement(channel, &mut plan, signed).await?;
-        let interest = response.interest.clone().filter(|i| !i.chaincodes.is_empty());
+        let interest = response
+            .interest
+            .clone()
+            .filter(|i| !i.chaincodes.is_empty());
         let interest = interest.unwrap_or(default);
         let mut plan = self.plan_with(channel, opened, interest, &first)?;
         plan.endorsed(&first, response);
@@ -235,7 +239,9 @@ impl Gateway {
             Err(refused) => refused,
         };
         if !protected.is_empty()
-            && self.plan_for_interest(id, channel, &interest, Some(first)).is_ok()
+            && self
+                .plan_for_interest(id, channel, &interest, Some(first))
+                .is_ok()
         {
             let protected = protected.join(" ");
             return Err(Status::failed_precondition(format!(

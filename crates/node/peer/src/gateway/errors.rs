@@ -1,11 +1,11 @@
 //! How failures reach a client: gRPC codes, Fabric's texts, and details that name each peer.
 
 use prost::Message;
+use selvage_net::tonic::{Code, Status};
 use selvage_proto::Any;
 use selvage_proto::gateway::ErrorDetail;
 use selvage_proto::google::rpc;
 use selvage_proto::peer::ProposalResponse;
-use selvage_net::tonic::{Code, Status};
 
 /// The type under which details are packed.
 const DETAIL_TYPE: &str = "type.googleapis.com/gateway.ErrorDetail";
@@ -143,16 +143,31 @@ mod tests {
         check(Ok(response(200, "", b"p")), None);
         check(Ok(response(399, "", b"p")), None);
         let text = "chaincode response 400, no";
-        check(Ok(response(400, "no", b"")), Some((Code::Unknown, text, false, false)));
+        check(
+            Ok(response(400, "no", b"")),
+            Some((Code::Unknown, text, false, false)),
+        );
         let text = "chaincode response 500, no";
-        check(Ok(response(500, "no", b"p")), Some((Code::Unknown, text, false, false)));
-        check(Ok(response(500, "peer", b"")), Some((Code::Aborted, "peer", true, false)));
+        check(
+            Ok(response(500, "no", b"p")),
+            Some((Code::Unknown, text, false, false)),
+        );
+        check(
+            Ok(response(500, "peer", b"")),
+            Some((Code::Aborted, "peer", true, false)),
+        );
         let text = "error sending: chaincode stream terminated";
-        check(Ok(response(500, text, b"")), Some((Code::Aborted, text, true, true)));
+        check(
+            Ok(response(500, text, b"")),
+            Some((Code::Aborted, text, true, true)),
+        );
         let gone = Err(CallError::Unavailable("gone".into()));
         check(gone, Some((Code::Unavailable, "gone", true, true)));
         let refused = Err(CallError::Refused("no".into()));
-        check(refused, Some((Code::FailedPrecondition, "no", false, false)));
+        check(
+            refused,
+            Some((Code::FailedPrecondition, "no", false, false)),
+        );
     }
 
     #[test]
@@ -168,7 +183,11 @@ mod tests {
         assert_eq!(unpacked.details[0].type_url, DETAIL_TYPE);
         let value = ErrorDetail::decode(unpacked.details[0].value.as_slice()).unwrap();
         assert_eq!(value, detail);
-        assert!(with_details(Code::Aborted, "text", &[]).details().is_empty());
+        assert!(
+            with_details(Code::Aborted, "text", &[])
+                .details()
+                .is_empty()
+        );
         let text = go_text(&Status::unknown("x"));
         assert_eq!(text, "rpc error: code = Unknown desc = x");
     }

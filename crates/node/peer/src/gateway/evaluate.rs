@@ -37,25 +37,31 @@ impl Gateway {
             .clone()
             .ok_or_else(|| invalid(format!("no chaincode id is provided, channel id [{id}]")))?;
         if chaincode.is_empty() {
-            return Err(invalid(format!("no chaincode name is provided, channel id [{id}]")));
+            return Err(invalid(format!(
+                "no chaincode name is provided, channel id [{id}]"
+            )));
         }
-        let channel = self.channel(id).ok_or_else(|| Status::unavailable(no_config(id)))?;
+        let channel = self
+            .channel(id)
+            .ok_or_else(|| Status::unavailable(no_config(id)))?;
         let mut orgs = request.target_organizations;
         let guarded = opened.has_transient && orgs.is_empty();
         if guarded {
             orgs = vec![self.local_msp_id().to_owned()];
         }
-        let mut plan = self.evaluators(&channel, &chaincode, &orgs).ok_or_else(|| {
-            let reason =
-                format!("no peers available to evaluate chaincode {chaincode} in channel {id}");
-            Status::failed_precondition(match guarded {
-                true => format!(
-                    "no endorsers found in the gateway's organization; retry specifying target \
+        let mut plan = self
+            .evaluators(&channel, &chaincode, &orgs)
+            .ok_or_else(|| {
+                let reason =
+                    format!("no peers available to evaluate chaincode {chaincode} in channel {id}");
+                Status::failed_precondition(match guarded {
+                    true => format!(
+                        "no endorsers found in the gateway's organization; retry specifying target \
                      organization(s) to protect transient data: {reason}"
-                ),
-                false => reason,
-            })
-        })?;
+                    ),
+                    false => reason,
+                })
+            })?;
         let mut details = Vec::new();
         let mut code = Code::Unavailable;
         let mut next = plan.endorsers().and_then(|peers| peers.into_iter().next());
@@ -82,19 +88,16 @@ impl Gateway {
     }
 
     /// The peers to try, one after the other, those of the own organisation first.
-    fn evaluators(
-        &self,
-        channel: &PeerChannel,
-        chaincode: &str,
-        orgs: &[String],
-    ) -> Option<Plan> {
+    fn evaluators(&self, channel: &PeerChannel, chaincode: &str, orgs: &[String]) -> Option<Plan> {
         let mut by_org = self.endorsers_by_org(channel, chaincode);
         if !orgs.is_empty() {
             by_org.retain(|org, _| orgs.contains(org));
         }
         let own = by_org.remove(self.local_msp_id()).unwrap_or_default();
-        let all: Vec<Arc<Endorser>> =
-            own.into_iter().chain(by_org.into_values().flatten()).collect();
+        let all: Vec<Arc<Endorser>> = own
+            .into_iter()
+            .chain(by_org.into_values().flatten())
+            .collect();
         (!all.is_empty()).then(|| Plan::one_of_each(BTreeMap::from([("g1".to_owned(), all)])))
     }
 }

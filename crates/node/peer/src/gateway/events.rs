@@ -6,7 +6,9 @@ use bytes::Bytes;
 use futures::Stream;
 use prost::Message;
 use selvage_net::tonic::Status;
-use selvage_proto::common::{Block, BlockMetadataIndex, ChannelHeader, Envelope, HeaderType, Payload};
+use selvage_proto::common::{
+    Block, BlockMetadataIndex, ChannelHeader, Envelope, HeaderType, Payload,
+};
 use selvage_proto::gateway::{ChaincodeEventsRequest, ChaincodeEventsResponse};
 use selvage_proto::orderer::{SeekPosition, seek_position};
 use selvage_proto::peer::{
@@ -47,9 +49,10 @@ pub(super) fn follow(
         chaincode: request.chaincode_id,
         after,
     };
-    Ok(futures::stream::try_unfold((channel, next, wanted), |(channel, next, wanted)| {
-        next_events(channel, next, wanted)
-    }))
+    Ok(futures::stream::try_unfold(
+        (channel, next, wanted),
+        |(channel, next, wanted)| next_events(channel, next, wanted),
+    ))
 }
 
 type Following = (Arc<PeerChannel>, u64, Wanted);
@@ -147,14 +150,22 @@ mod tests {
 
     #[test]
     fn events_count_after_the_checkpoint() {
-        let events = [event("a", "1"), event("a", "2"), event("b", "3"), event("a", "4")];
+        let events = [
+            event("a", "1"),
+            event("a", "2"),
+            event("b", "3"),
+            event("a", "4"),
+        ];
         let check = |after: Option<&str>, expected: &[&str]| {
             let mut wanted = Wanted {
                 chaincode: "a".into(),
                 after: after.map(Into::into),
             };
-            let taken: Vec<&str> =
-                events.iter().filter(|e| wanted.take(e)).map(|e| e.tx_id.as_str()).collect();
+            let taken: Vec<&str> = events
+                .iter()
+                .filter(|e| wanted.take(e))
+                .map(|e| e.tx_id.as_str())
+                .collect();
             assert_eq!(taken, expected);
         };
         check(None, &["1", "2", "4"]);
@@ -167,8 +178,14 @@ mod tests {
     fn positions_are_turned_into_blocks() {
         let at = |kind| start_position(Some(&SeekPosition { r#type: Some(kind) }), 7);
         assert_eq!(start_position(None, 7).unwrap(), 7);
-        assert_eq!(at(seek_position::Type::NextCommit(SeekNextCommit {})).unwrap(), 7);
-        assert_eq!(at(seek_position::Type::Specified(SeekSpecified { number: 3 })).unwrap(), 3);
+        assert_eq!(
+            at(seek_position::Type::NextCommit(SeekNextCommit {})).unwrap(),
+            7
+        );
+        assert_eq!(
+            at(seek_position::Type::Specified(SeekSpecified { number: 3 })).unwrap(),
+            3
+        );
         let error = at(seek_position::Type::Oldest(SeekOldest {})).unwrap_err();
         let text = "invalid start position type: *orderer.SeekPosition_Oldest";
         assert_eq!(error.message(), text);

@@ -54,10 +54,11 @@ impl PeerConnections {
         {
             return Ok(connected.client.clone());
         }
-        let failed = |e: &dyn std::error::Error| {
-            format!("failed to create new connection: {}", report(e))
-        };
-        let endpoint = self.endpoints.endpoint(&config, &endorser.msp_id, &endorser.address);
+        let failed =
+            |e: &dyn std::error::Error| format!("failed to create new connection: {}", report(e));
+        let endpoint = self
+            .endpoints
+            .endpoint(&config, &endorser.msp_id, &endorser.address);
         let mut endpoint = endpoint.map_err(|e| failed(&e))?;
         endpoint.connect_timeout = self.timeouts.dial;
         let connection = connect(&endpoint).map_err(|e| failed(&e))?;
@@ -132,7 +133,10 @@ impl Gateway {
             let config = channel.config();
             let identity = &endorsement.endorser;
             if belongs_to(identity, &endorser.msp_id, config.msp_manager()) {
-                self.inner.planner.membership().learn(&endorser.address, identity);
+                self.inner
+                    .planner
+                    .membership()
+                    .learn(&endorser.address, identity);
             }
         }
         Ok(response)
@@ -162,12 +166,16 @@ impl Gateway {
         chaincode: &str,
         orgs: &[String],
     ) -> Result<Plan, String> {
-        let mut by_org = channel.map(|c| self.endorsers_by_org(c, chaincode)).unwrap_or_default();
+        let mut by_org = channel
+            .map(|c| self.endorsers_by_org(c, chaincode))
+            .unwrap_or_default();
         let missing = orgs.iter().filter(|org| !by_org.contains_key(*org));
         let missing: Vec<&str> = missing.map(String::as_str).collect();
         if !missing.is_empty() {
             let missing = missing.join(", ");
-            return Err(format!("failed to find any endorsing peers for org(s): {missing}"));
+            return Err(format!(
+                "failed to find any endorsing peers for org(s): {missing}"
+            ));
         }
         by_org.retain(|org, _| orgs.contains(org));
         Ok(Plan::one_of_each(by_org))
@@ -185,11 +193,15 @@ impl Gateway {
             Some(channel) => self.inner.planner.plan(channel, interest),
             None => {
                 let name = interest.chaincodes.first().map_or("", |c| c.name.as_str());
-                Err(format!("No metadata was found for chaincode {name} in channel {channel_id}"))
+                Err(format!(
+                    "No metadata was found for chaincode {name} in channel {channel_id}"
+                ))
             }
         };
         let planned = planned.map_err(|e| {
-            format!("no combination of peers can be derived which satisfy the endorsement policy: {e}")
+            format!(
+                "no combination of peers can be derived which satisfy the endorsement policy: {e}"
+            )
         })?;
         let plan = plan_of(&planned, preferred);
         plan.ok_or_else(|| {
@@ -209,8 +221,11 @@ fn endorser_of(member: &Member) -> Endorser {
 }
 
 fn plan_of(planned: &Planned, preferred: Option<&Endorser>) -> Option<Plan> {
-    let endorsers: Vec<Arc<Endorser>> =
-        planned.members.iter().map(|m| Arc::new(endorser_of(m))).collect();
+    let endorsers: Vec<Arc<Endorser>> = planned
+        .members
+        .iter()
+        .map(|m| Arc::new(endorser_of(m)))
+        .collect();
     let mut groups = BTreeMap::new();
     let mut preferred_group = None;
     for (group, indexes) in &planned.descriptor.groups {

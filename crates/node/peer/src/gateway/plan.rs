@@ -88,7 +88,9 @@ impl Plan {
         loop {
             let layout = self.layouts.front()?;
             let enough = layout.required.iter().all(|(group, count)| {
-                self.groups.get(group).is_some_and(|peers| peers.len() >= *count)
+                self.groups
+                    .get(group)
+                    .is_some_and(|peers| peers.len() >= *count)
             });
             if !enough {
                 self.layouts.pop_front();
@@ -147,7 +149,11 @@ impl Plan {
 
     /// Another peer that can take the place of one that failed, or else the group that is used up.
     pub(crate) fn next_in_group(&mut self, endorser: &Endorser) -> Result<Arc<Endorser>, String> {
-        let group = self.group_of.get(&endorser.address).cloned().unwrap_or_default();
+        let group = self
+            .group_of
+            .get(&endorser.address)
+            .cloned()
+            .unwrap_or_default();
         let next = self.groups.get_mut(&group).and_then(VecDeque::pop_front);
         next.ok_or(group)
     }
@@ -178,7 +184,10 @@ impl Plan {
     /// everything that went wrong.
     pub(crate) fn finish(self) -> Result<(Bytes, Vec<Endorsement>), Vec<ErrorDetail>> {
         match self.completed {
-            Some(layout) => Ok((self.payload.unwrap_or_default(), unique(layout.endorsements))),
+            Some(layout) => Ok((
+                self.payload.unwrap_or_default(),
+                unique(layout.endorsements),
+            )),
             None => Err(self.errors),
         }
     }
@@ -209,11 +218,19 @@ mod tests {
 
     fn groups(names: &[(&str, &[&str])]) -> BTreeMap<String, Vec<Arc<Endorser>>> {
         let peers = |names: &[&str]| names.iter().map(|n| peer(n)).collect();
-        names.iter().map(|(group, names)| ((*group).to_owned(), peers(names))).collect()
+        names
+            .iter()
+            .map(|(group, names)| ((*group).to_owned(), peers(names)))
+            .collect()
     }
 
     fn layout(required: &[(&str, usize)]) -> Layout {
-        Layout::new(required.iter().map(|(g, n)| ((*g).to_owned(), *n)).collect())
+        Layout::new(
+            required
+                .iter()
+                .map(|(g, n)| ((*g).to_owned(), *n))
+                .collect(),
+        )
     }
 
     fn response(endorser: &str, payload: &str) -> ProposalResponse {
@@ -228,8 +245,11 @@ mod tests {
     }
 
     fn names(peers: Option<Vec<Arc<Endorser>>>) -> String {
-        let names: Vec<String> =
-            peers.unwrap_or_default().iter().map(|p| p.address.clone()).collect();
+        let names: Vec<String> = peers
+            .unwrap_or_default()
+            .iter()
+            .map(|p| p.address.clone())
+            .collect();
         names.join(" ")
     }
 

@@ -52,7 +52,9 @@ impl Gateway {
         signed: SignedCommitStatusRequest,
     ) -> Result<CommitStatusResponse, Status> {
         if signed.request.is_empty() {
-            return Err(Status::invalid_argument("a commit status request is required"));
+            return Err(Status::invalid_argument(
+                "a commit status request is required",
+            ));
         }
         let request = CommitStatusRequest::decode(signed.request.clone())
             .map_err(|e| Status::invalid_argument(format!("invalid status request: proto: {e}")))?;
@@ -71,7 +73,9 @@ impl Gateway {
         }
         let caller = caller(signed.request, request.identity.clone(), signed.signature);
         self.check(id, "gateway/CommitStatus", &caller)?;
-        let channel = self.channel(id).ok_or_else(|| Status::aborted(no_ledger(id)))?;
+        let channel = self
+            .channel(id)
+            .ok_or_else(|| Status::aborted(no_ledger(id)))?;
         let status = channel.commit_status(&request.transaction_id).await;
         let status = status.map_err(|e| Status::aborted(report(&e)))?;
         Ok(CommitStatusResponse {
@@ -85,7 +89,9 @@ impl Gateway {
         signed: SignedChaincodeEventsRequest,
     ) -> Result<EventStream, Status> {
         if signed.request.is_empty() {
-            return Err(Status::invalid_argument("a chaincode events request is required"));
+            return Err(Status::invalid_argument(
+                "a chaincode events request is required",
+            ));
         }
         let request = ChaincodeEventsRequest::decode(signed.request.clone()).map_err(|e| {
             Status::invalid_argument(format!("invalid chaincode events request: proto: {e}"))
@@ -93,7 +99,9 @@ impl Gateway {
         let id = request.channel_id.clone();
         let caller = caller(signed.request, request.identity.clone(), signed.signature);
         self.check(&id, "gateway/ChaincodeEvents", &caller)?;
-        let channel = self.channel(&id).ok_or_else(|| Status::not_found(no_ledger(&id)))?;
+        let channel = self
+            .channel(&id)
+            .ok_or_else(|| Status::not_found(no_ledger(&id)))?;
         Ok(Box::pin(events::follow(channel, request)?))
     }
 }
@@ -121,34 +129,48 @@ impl GatewayApi for GatewayService {
         &self,
         request: Request<EndorseRequest>,
     ) -> Result<Response<EndorseResponse>, Status> {
-        self.gateway.endorse(request.into_inner()).await.map(Response::new)
+        self.gateway
+            .endorse(request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn submit(
         &self,
         request: Request<SubmitRequest>,
     ) -> Result<Response<SubmitResponse>, Status> {
-        self.gateway.submit(request.into_inner()).await.map(Response::new)
+        self.gateway
+            .submit(request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn commit_status(
         &self,
         request: Request<SignedCommitStatusRequest>,
     ) -> Result<Response<CommitStatusResponse>, Status> {
-        self.gateway.commit_status(request.into_inner()).await.map(Response::new)
+        self.gateway
+            .commit_status(request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn evaluate(
         &self,
         request: Request<EvaluateRequest>,
     ) -> Result<Response<EvaluateResponse>, Status> {
-        self.gateway.evaluate(request.into_inner()).await.map(Response::new)
+        self.gateway
+            .evaluate(request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn chaincode_events(
         &self,
         request: Request<SignedChaincodeEventsRequest>,
     ) -> Result<Response<Self::ChaincodeEventsStream>, Status> {
-        self.gateway.chaincode_events(request.into_inner()).map(Response::new)
+        self.gateway
+            .chaincode_events(request.into_inner())
+            .map(Response::new)
     }
 }

@@ -70,7 +70,9 @@ impl OrdererConnections {
         let owner = |address: &str| {
             let orgs = config.orderer().into_iter().flat_map(|o| o.orgs().values());
             let mut orgs = orgs.filter(|org| org.endpoints.iter().any(|e| e == address));
-            orgs.next().map(|org| org.msp_id.clone()).unwrap_or_default()
+            orgs.next()
+                .map(|org| org.msp_id.clone())
+                .unwrap_or_default()
         };
         let mut nodes = Vec::new();
         for mut endpoint in self.orderers.endpoints(channel) {
@@ -102,10 +104,14 @@ impl Gateway {
             .prepared_transaction
             .ok_or_else(|| Status::invalid_argument("a prepared transaction is required"))?;
         if transaction.signature.is_empty() {
-            return Err(Status::invalid_argument("prepared transaction must be signed"));
+            return Err(Status::invalid_argument(
+                "prepared transaction must be signed",
+            ));
         }
         let id = &request.channel_id;
-        let channel = self.channel(id).ok_or_else(|| Status::failed_precondition(no_config(id)))?;
+        let channel = self
+            .channel(id)
+            .ok_or_else(|| Status::failed_precondition(no_config(id)))?;
         let config = channel.config();
         let orderer = config.orderer().ok_or_else(|| {
             Status::not_found(format!(
@@ -120,7 +126,8 @@ impl Gateway {
             let size = config.orderer_endpoints().len();
             self.submit_to_all(&nodes, size, transaction).await
         } else {
-            self.submit_to_one(&nodes, &request.transaction_id, transaction).await
+            self.submit_to_one(&nodes, &request.transaction_id, transaction)
+                .await
         }
     }
 
@@ -132,7 +139,9 @@ impl Gateway {
         transaction_id: &str,
         transaction: Envelope,
     ) -> Result<SubmitResponse, Status> {
-        let start = transaction_id.bytes().fold(0usize, |sum, b| sum.wrapping_add(b.into()));
+        let start = transaction_id
+            .bytes()
+            .fold(0usize, |sum, b| sum.wrapping_add(b.into()));
         let mut details = Vec::new();
         for i in 0..nodes.len() {
             let node = &nodes[(start + i) % nodes.len()];

@@ -113,7 +113,11 @@ impl Stub<'_> {
             channel_id: self.message.channel_id.clone(),
             ..Default::default()
         };
-        self.shim.to_peer.send(request).await.map_err(|e| e.to_string())?;
+        self.shim
+            .to_peer
+            .send(request)
+            .await
+            .map_err(|e| e.to_string())?;
         let answer = self.shim.from_peer.recv().await.ok_or("the stream ended")?;
         if answer.r#type == Type::Response as i32 {
             return Ok(answer.payload);
@@ -137,8 +141,8 @@ impl Stub<'_> {
             }
             "get" | "getKeyPolicy" | "del" | "putget" | "getput" | "putdel" | "delput"
             | "setKeyPolicy" | "putWithPolicy" | "fill" => self.on_keys(function, args).await,
-            "range" | "rangePut" | "rangePaged" | "rangePrivate" | "putC" | "rangeC" | "history"
-            | "manyReads" | "multiGet" => self.on_ranges(function, args).await,
+            "range" | "rangePut" | "rangePaged" | "rangePrivate" | "putC" | "rangeC"
+            | "history" | "manyReads" | "multiGet" => self.on_ranges(function, args).await,
             "cc2cc" => self.call(args).await,
             "cc2ccPut" => {
                 self.put_pairs(&args[2..4]).await?;
@@ -239,24 +243,12 @@ impl Stub<'_> {
                 self.put("", &args[2], count.clone()).await?;
                 ok(count)
             }
-            "rangePaged" => {
-                let size: i32 = text(&args[2])?.parse().unwrap();
-                let metadata = QueryMetadata {
-                    page_size: size,
-                    bookmark: text(&args[3])?.to_owned(),
-                };
-                let first = self.open_range(&args[0], &args[1], "", Some(metadata)).await?;
-                let page = QueryResponseMetadata::decode(first.metadata.clone()).unwrap();
-                let rows = kvs(&self.drain(first, None).await?);
-                let mut out = String::from("{\"bookmark\":");
-                put_json(&mut out, page.bookmark.as_bytes());
-                let count = page.fetched_records_count;
-                write!(out, ",\"count\":{count},\"rows\":{}}}", rows_json(&rows)).unwrap();
-                ok(out)
-            }
+            "rangePaged" => self.range_paged(args).await,
             "rangePrivate" => {
                 let collection = text(&args[0])?;
-                let first = self.open_range(&args[1], &args[2], collection, None).await?;
+                let first = self
+                    .open_range(&args[1], &args[2], collection, None)
+                    .await?;
                 let rows = kvs(&self.drain(first, None).await?);
                 ok(rows_json(&rows))
             }
@@ -269,7 +261,9 @@ impl Stub<'_> {
             "rangeC" => {
                 let start = composite(args);
                 let end = format!("{start}{MAX_RUNE}");
-                let first = self.open_range(&start.into(), &end.into(), "", None).await?;
+                let first = self
+                    .open_range(&start.into(), &end.into(), "", None)
+                    .await?;
                 let rows = kvs(&self.drain(first, None).await?);
                 ok(rows_json(&rows))
             }
@@ -291,7 +285,8 @@ impl Stub<'_> {
                 ok(count)
             }
             _ => {
-                let keys: Result<Vec<_>, _> = args.iter().map(|k| text(k).map(str::to_owned)).collect();
+                let keys: Result<Vec<_>, _> =
+                    args.iter().map(|k| text(k).map(str::to_owned)).collect();
                 let get = GetStateMultiple {
                     keys: keys?,
                     collection: String::new(),
@@ -309,13 +304,31 @@ impl Stub<'_> {
         }
     }
 
+    async fn range_paged(&mut self, args: &[Bytes]) -> Outcome {
+        let size: i32 = text(&args[2])?.parse().unwrap();
+        let metadata = QueryMetadata {
+            page_size: size,
+            bookmark: text(&args[3])?.to_owned(),
+        };
+        let first = self
+            .open_range(&args[0], &args[1], "", Some(metadata))
+            .await?;
+        let page = QueryResponseMetadata::decode(first.metadata.clone()).unwrap();
+        let rows = kvs(&self.drain(first, None).await?);
+        let mut out = String::from("{\"bookmark\":");
+        put_json(&mut out, page.bookmark.as_bytes());
+        let count = page.fetched_records_count;
+        write!(out, ",\"count\":{count},\"rows\":{}}}", rows_json(&rows)).unwrap();
+        ok(out)
+    }
+
     async fn on_private(&mut self, function: &str, args: &[Bytes]) -> Outcome {
         if function == "putPrivateMany" {
             for place in args {
                 let (collection, key) = text(place)?.split_once('/').unwrap();
+                let value = [&self.transient()[..], b"@", key.as_bytes()].concat();
                 let key = Bytes::copy_from_slice(key.as_bytes());
-                let value = self.transient();
-                self.put(collection, &key, value).await?;
+                self.put(collection, &key, value.into()).await?;
             }
             return ok("");
         }
@@ -492,7 +505,9 @@ impl Stub<'_> {
             start_key: start_key.to_owned(),
             end_key: text(end)?.to_owned(),
             collection: collection.to_owned(),
-            metadata: metadata.map(|m| m.encode_to_vec().into()).unwrap_or_default(),
+            metadata: metadata
+                .map(|m| m.encode_to_vec().into())
+                .unwrap_or_default(),
         };
         let first = self.request(Type::GetStateByRange, get).await?;
         Ok(QueryResponse::decode(first).unwrap())
@@ -517,10 +532,13 @@ impl Stub<'_> {
             if !batch.has_more || out.len() >= limit {
                 break;
             }
-            let next = self.request(Type::QueryStateNext, QueryStateNext { id: id.clone() }).await?;
+            let next = self
+                .request(Type::QueryStateNext, QueryStateNext { id: id.clone() })
+                .await?;
             batch = QueryResponse::decode(next).unwrap();
         }
-        self.request(Type::QueryStateClose, QueryStateClose { id }).await?;
+        self.request(Type::QueryStateClose, QueryStateClose { id })
+            .await?;
         Ok(out)
     }
 
@@ -531,7 +549,11 @@ impl Stub<'_> {
 
     fn transient(&self) -> Bytes {
         let payload = ChaincodeProposalPayload::decode(self.proposal().payload).unwrap();
-        payload.transient_map.get("value").cloned().unwrap_or_default()
+        payload
+            .transient_map
+            .get("value")
+            .cloned()
+            .unwrap_or_default()
     }
 
     fn info(&self) -> String {
@@ -592,7 +614,10 @@ fn composite(parts: &[Bytes]) -> String {
 }
 
 fn kvs(results: &[Bytes]) -> Vec<Kv> {
-    results.iter().map(|r| Kv::decode(r.clone()).unwrap()).collect()
+    results
+        .iter()
+        .map(|r| Kv::decode(r.clone()).unwrap())
+        .collect()
 }
 
 fn rows_json(rows: &[Kv]) -> String {
@@ -618,7 +643,11 @@ fn history_json(results: &[Bytes]) -> String {
         out.push_str(",\"Value\":");
         put_json(&mut out, &change.value);
         let (delete, seconds, nanos) = (change.is_delete, time.seconds, time.nanos);
-        write!(out, ",\"Delete\":{delete},\"Sec\":{seconds},\"Nanos\":{nanos}}}").unwrap();
+        write!(
+            out,
+            ",\"Delete\":{delete},\"Sec\":{seconds},\"Nanos\":{nanos}}}"
+        )
+        .unwrap();
     }
     out.push(']');
     out

@@ -23,8 +23,10 @@ struct Step {
 }
 
 fn steps(corpus: &Path, msp_id: &str) -> Vec<Step> {
-    let mut folders: Vec<PathBuf> =
-        std::fs::read_dir(corpus.join("txs")).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut folders: Vec<PathBuf> = std::fs::read_dir(corpus.join("txs"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
     folders.sort();
     let metas: Vec<Value> = folders
         .iter()
@@ -32,9 +34,10 @@ fn steps(corpus: &Path, msp_id: &str) -> Vec<Step> {
         .collect();
     let mut first_of_group: BTreeMap<String, u64> = BTreeMap::new();
     for meta in metas.iter().rev() {
-        if let (Some(group), Some(block)) =
-            (meta["broadcast_group"].as_str(), meta["block_number"].as_u64())
-        {
+        if let (Some(group), Some(block)) = (
+            meta["broadcast_group"].as_str(),
+            meta["block_number"].as_u64(),
+        ) {
             first_of_group.insert(group.to_owned(), block);
         }
     }
@@ -67,10 +70,16 @@ async fn try_step(peer: &GoldenPeer, step: &Step) -> Result<(), String> {
     let file = step.folder.join(format!("response-{}.bin", peer.msp_id));
     if !file.exists() {
         let meta: Value = serde_json::from_slice(&read(step.folder.join("meta.json"))).unwrap();
-        let expected = meta["responses"][&peer.msp_id]["grpc_error"].as_str().unwrap_or_default();
+        let expected = meta["responses"][&peer.msp_id]["grpc_error"]
+            .as_str()
+            .unwrap_or_default();
         let found = answer.err().map(|e| e.to_string()).unwrap_or_default();
         let found = format!("rpc error: code = Unknown desc = {found}");
-        return if found == expected { Ok(()) } else { Err(format!("{found} != {expected}")) };
+        return if found == expected {
+            Ok(())
+        } else {
+            Err(format!("{found} != {expected}"))
+        };
     }
     let expected = ProposalResponse::decode(read(file)).unwrap();
     compare(answer.map_err(|e| e.to_string())?, expected)
@@ -81,7 +90,10 @@ pub(super) fn compare(
     mut expected: ProposalResponse,
 ) -> Result<(), String> {
     if found.response != expected.response {
-        return Err(format!("response {:?} != {:?}", found.response, expected.response));
+        return Err(format!(
+            "response {:?} != {:?}",
+            found.response, expected.response
+        ));
     }
     if found.payload != expected.payload {
         return Err("payload differs".to_owned());
@@ -98,9 +110,16 @@ pub(super) fn compare(
         return Err("another endorser".to_owned());
     }
     if found.interest != expected.interest {
-        return Err(format!("interest {:?} != {:?}", found.interest, expected.interest));
+        return Err(format!(
+            "interest {:?} != {:?}",
+            found.interest, expected.interest
+        ));
     }
-    if found == expected { Ok(()) } else { Err("another field differs".to_owned()) }
+    if found == expected {
+        Ok(())
+    } else {
+        Err("another field differs".to_owned())
+    }
 }
 
 async fn replay(corpus: &Path, org: &str) {
@@ -118,9 +137,17 @@ async fn replay(corpus: &Path, org: &str) {
         .filter_map(|s| s.outcome.as_ref().err().map(|e| format!("{}: {e}", s.name)))
         .collect();
     let total = steps.len();
-    eprintln!("{org}: {} of {total} recorded responses reproduced", total - failed.len());
+    eprintln!(
+        "{org}: {} of {total} recorded responses reproduced",
+        total - failed.len()
+    );
     assert!(total > 200, "only {total} steps were found");
-    assert!(failed.is_empty(), "{} of {total} failed:\n{}", failed.len(), failed.join("\n"));
+    assert!(
+        failed.is_empty(),
+        "{} of {total} failed:\n{}",
+        failed.len(),
+        failed.join("\n")
+    );
 }
 
 #[tokio::test]

@@ -13,7 +13,6 @@ use selvage_chaincode::runtime::{
     StartRequest, StopHandle, StreamOrigin, Target,
 };
 use selvage_channel::{ChannelConfig, config_transaction, open_config};
-use selvage_crypto::PrivateKey;
 use selvage_env::{Disk, TestEnv};
 use selvage_identity::{MspManager, SigningIdentity};
 use selvage_ledger::{LedgerOptions, PrivateSets, StateStorage};
@@ -22,15 +21,23 @@ use selvage_proto::peer::{SignedProposal, TxValidationCode};
 use selvage_proto::rwset::TxPvtReadWriteSet;
 use tokio::sync::mpsc;
 
+use super::client::identity;
 use super::contract;
-use crate::chaincode_glue::{ChaincodeParts, Chaincodes, ServiceDialler};
+use crate::chaincode_glue::{ChaincodeAuthority, ChaincodeParts, Chaincodes, ServiceDialler};
 use crate::channels::{Channels, CommittedBlock, CommittedTx, PeerChannel};
 use crate::endorser::{Endorser, EndorserParts, LocalMsp};
+use crate::scc::Packages;
 
 /// Runs the double of the contract for every package.
 #[derive(Default)]
 pub(super) struct ContractHost {
     runtime: Arc<OnceLock<Arc<Runtime>>>,
+}
+
+/// A chaincode listener that the contract is to come in through.
+pub(super) struct Listening {
+    pub(super) authority: Arc<ChaincodeAuthority>,
+    pub(super) address: String,
 }
 
 struct NothingToStop;
@@ -47,12 +54,23 @@ impl ChaincodeHost for ContractHost {
     fn start(&self, request: StartRequest) -> BoxFuture<'_, Result<RunningChaincode, HostError>> {
         let runtime = self.runtime.get().unwrap().clone();
         Box::pin(async move {
-            let (to_peer, inbound) = mpsc::channel(16);
-            let (outbound, from_peer) = mpsc::channel(16);
-            let origin = StreamOrigin::Accepted {
-                client_certificate: None,
+            let (to_peer, from_peer) = match &request.tls {
+                Some(_) => {
+                    let address = &request.peer_address;
+                    super::streams::register(address, request.tls.as_ref())
+                        .await
+                        .unwrap()
+                }
+                None => {
+                    let (to_peer, inbound) = mpsc::channel(16);
+                    let (outbound, from_peer) = mpsc::channel(16);
+                    let origin = StreamOrigin::Accepted {
+                        client_certificate: None,
+                    };
+                    tokio::spawn(async move { runtime.serve(origin, inbound, outbound).await });
+                    (to_peer, from_peer)
+                }
             };
-            tokio::spawn(async move { runtime.serve(origin, inbound, outbound).await });
             tokio::spawn(contract::serve(request.package_id, to_peer, from_peer));
             Ok(RunningChaincode {
                 exited: Box::pin(std::future::pending()),
@@ -74,11 +92,14 @@ pub(super) struct GoldenPeer {
     channels: Arc<Channels>,
     pub(super) chaincodes: Arc<Chaincodes>,
     pub(super) endorser: Endorser,
+    pub(super) signer: Arc<SigningIdentity>,
 }
 
 pub(super) fn read(path: impl AsRef<Path>) -> Bytes {
     let path = path.as_ref();
-    std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).into()
+    std::fs::read(path)
+        .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+        .into()
 }
 
 pub(super) fn block(corpus: &Path, number: u64) -> Block {
@@ -88,6 +109,11 @@ pub(super) fn block(corpus: &Path, number: u64) -> Block {
 impl GoldenPeer {
     /// The peer of `org1` or `org2`, with the genesis block joined.
     pub(super) fn new(corpus: &Path, org: &str) -> Self {
+        Self::with(corpus, org, None)
+    }
+
+    /// The same, with chaincode that comes in through a listener.
+    pub(super) fn with(corpus: &Path, org: &str, listening: Option<Listening>) -> Self {
         let msp_id = format!("{}MSP", org.replacen('o', "O", 1));
         let env = TestEnv::new(7);
         let options = LedgerOptions {
@@ -110,28 +136,52 @@ impl GoldenPeer {
             local,
             runtime: RuntimeConfig {
                 msp_id: msp_id.clone(),
+                peer_address: listening
+                    .as_ref()
+                    .map(|l| l.address.clone())
+                    .unwrap_or_default(),
                 ..RuntimeConfig::default()
             },
             host: Box::new(|_: Arc<dyn PackageSource>| Arc::new(host) as _),
-            authority: None,
+            authority: listening.map(|l| l.authority),
             dialler: Arc::new(ServiceDialler),
             install_timeout: Duration::from_secs(1),
         })
         .unwrap();
         let _ = runtime.set(chaincodes.runtime().clone());
+        let signer = Arc::new(identity(corpus, org, "peers", "peer0"));
         let endorser = Endorser::new(EndorserParts {
             chaincodes: chaincodes.clone(),
-            signer: Arc::new(peer_identity(corpus, org, &msp_id)),
+            signer: signer.clone(),
             clock: env.clock.clone(),
             time_window: Duration::from_secs(900),
         });
         channels.join(block(corpus, 0)).unwrap();
         let corpus = corpus.to_owned();
-        Self { msp_id, corpus, env, channels, chaincodes, endorser }
+        Self {
+            msp_id,
+            corpus,
+            env,
+            channels,
+            chaincodes,
+            endorser,
+            signer,
+        }
     }
 
     pub(super) fn channel(&self) -> Arc<PeerChannel> {
         self.channels.get("goldchannel").unwrap()
+    }
+
+    /// The id of the installed package of that name.
+    pub(super) fn package_id(&self, name: &str) -> String {
+        let installed = Packages::list(&*self.chaincodes)
+            .into_iter()
+            .map(|p| p.package_id);
+        installed
+            .into_iter()
+            .find(|id| id.starts_with(name))
+            .unwrap()
     }
 
     /// Sets the clock to the time a proposal claims.
@@ -146,18 +196,24 @@ impl GoldenPeer {
         let channel = self.channel();
         let number = channel.height();
         let block = block(&self.corpus, number);
-        let filter = block.metadata_slot(BlockMetadataIndex::TransactionsFilter).to_vec();
+        let filter = block
+            .metadata_slot(BlockMetadataIndex::TransactionsFilter)
+            .to_vec();
         let codes: Vec<TxValidationCode> = filter
             .iter()
-            .map(|code| match TxValidationCode::try_from(i32::from(*code)).unwrap() {
-                // These two the ledger finds out itself.
-                TxValidationCode::MvccReadConflict | TxValidationCode::PhantomReadConflict => {
-                    TxValidationCode::Valid
-                }
-                other => other,
-            })
+            .map(
+                |code| match TxValidationCode::try_from(i32::from(*code)).unwrap() {
+                    // These two the ledger finds out itself.
+                    TxValidationCode::MvccReadConflict | TxValidationCode::PhantomReadConflict => {
+                        TxValidationCode::Valid
+                    }
+                    other => other,
+                },
+            )
             .collect();
-        let envelope = config_transaction(&block).and_then(|e| open_config(&e)).ok();
+        let envelope = config_transaction(&block)
+            .and_then(|e| open_config(&e))
+            .ok();
         let config = envelope.filter(|_| filter[0] == 0).map(|(id, envelope)| {
             Arc::new(ChannelConfig::new(&id, envelope.config.unwrap()).unwrap())
         });
@@ -165,8 +221,9 @@ impl GoldenPeer {
         let committed = channel.ledger().commit(block, &codes, &private).unwrap();
         let reached: Vec<u8> = committed.codes.iter().map(|c| *c as u8).collect();
         assert_eq!(reached, filter, "codes of block {number}");
-        let transactions = committed.codes.iter().map(|code| CommittedTx {
-            tx_id: String::new(),
+        let pairs = committed.tx_ids.iter().zip(&committed.codes);
+        let transactions = pairs.map(|(tx_id, code)| CommittedTx {
+            tx_id: tx_id.clone(),
             code: *code,
         });
         let announced = CommittedBlock {
@@ -197,7 +254,9 @@ fn timestamp(signed: &SignedProposal) -> Option<i64> {
     use selvage_proto::common::{ChannelHeader, Header};
     let proposal = selvage_proto::peer::Proposal::decode(signed.proposal_bytes.clone()).ok()?;
     let header = Header::decode(proposal.header).ok()?;
-    let time = ChannelHeader::decode(header.channel_header).ok()?.timestamp?;
+    let time = ChannelHeader::decode(header.channel_header)
+        .ok()?
+        .timestamp?;
     Some(time.seconds * 1_000_000_000 + i64::from(time.nanos))
 }
 
@@ -210,19 +269,4 @@ fn install(env: &TestEnv, folder: &Path, corpus: &Path, org: &str) {
         let file = format!("{}.tar.gz", package.id().replacen(':', ".", 1));
         env.disk.write_atomic(&folder.join(file), &bytes).unwrap();
     }
-}
-
-/// The signing identity of the organisation's recorded peer.
-fn peer_identity(corpus: &Path, org: &str, msp_id: &str) -> SigningIdentity {
-    let domain = format!("{org}.example.com");
-    let folder = corpus.join(format!(
-        "network/crypto/peerOrganizations/{domain}/peers/peer0.{domain}/msp"
-    ));
-    let only = |sub: &str| {
-        let mut entries = std::fs::read_dir(folder.join(sub)).unwrap();
-        read(entries.next().unwrap().unwrap().path())
-    };
-    let key = String::from_utf8(only("keystore").to_vec()).unwrap();
-    let key = PrivateKey::from_pem(key.as_bytes()).unwrap();
-    SigningIdentity::new(msp_id, &only("signcerts"), key).unwrap()
 }

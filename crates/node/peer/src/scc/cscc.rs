@@ -12,7 +12,11 @@ use crate::chaincode_glue::Tx;
 use crate::report;
 
 impl SystemChaincodes {
-    pub(super) async fn configuration(&self, tx: &mut Tx, args: &[Bytes]) -> Result<Response, Failure> {
+    pub(super) async fn configuration(
+        &self,
+        tx: &mut Tx,
+        args: &[Bytes],
+    ) -> Result<Response, Failure> {
         let count = args.len();
         let miscounted = || Failure::new(format!("Incorrect number of arguments, {count}"));
         let function = String::from_utf8_lossy(args.first().ok_or_else(miscounted)?);
@@ -22,7 +26,11 @@ impl SystemChaincodes {
             None if alone => Bytes::new(),
             None => return Err(miscounted()),
         };
-        refuse_callers(tx, "cscc", "Rejecting invoke of CSCC from another chaincode")?;
+        refuse_callers(
+            tx,
+            "cscc",
+            "Rejecting invoke of CSCC from another chaincode",
+        )?;
         let denied = |what: &str, error: String| {
             Failure::new(format!("access denied for [{function}]{what}: {error}"))
         };
@@ -35,14 +43,18 @@ impl SystemChaincodes {
                 }
                 self.check(tx, "", "cscc/JoinChainBySnapshot")
                     .map_err(|e| denied("", format!("[{e}]")))?;
-                Err(Failure::new("joining a channel by snapshot is not supported by this peer"))
+                Err(Failure::new(
+                    "joining a channel by snapshot is not supported by this peer",
+                ))
             }
             "JoinBySnapshotStatus" => {
-                self.check(tx, "", "cscc/JoinBySnapshotStatus").map_err(|e| denied("", e))?;
+                self.check(tx, "", "cscc/JoinBySnapshotStatus")
+                    .map_err(|e| denied("", e))?;
                 Ok(success(JoinBySnapshotStatus::default().encode_to_vec()))
             }
             "GetChannels" => {
-                self.check(tx, "", "cscc/GetChannels").map_err(|e| denied("", e))?;
+                self.check(tx, "", "cscc/GetChannels")
+                    .map_err(|e| denied("", e))?;
                 Ok(self.channel_list())
             }
             "GetConfigBlock" => {
@@ -59,11 +71,13 @@ impl SystemChaincodes {
                 self.check(tx, &id, "cscc/GetChannelConfig")
                     .map_err(|e| denied(&format!("[{id}]"), e))?;
                 let channel = self.channels.get(&id);
-                let channel = channel
-                    .ok_or_else(|| Failure::new(format!("unknown channel ID, {id}")))?;
+                let channel =
+                    channel.ok_or_else(|| Failure::new(format!("unknown channel ID, {id}")))?;
                 Ok(success(channel.config().config().encode_to_vec()))
             }
-            _ => Err(Failure::new(format!("Requested function {function} not found."))),
+            _ => Err(Failure::new(format!(
+                "Requested function {function} not found."
+            ))),
         }
     }
 
@@ -121,9 +135,8 @@ impl SystemChaincodes {
         config
             .check_supported_by_peer()
             .map_err(|e| invalid(format!("Failed capabilities check: [{}]", report(&e))))?;
-        self.check(tx, "", "cscc/JoinChain").map_err(|e| {
-            Failure::new(format!("access denied for [JoinChain][{id}]: [{e}]"))
-        })?;
+        self.check(tx, "", "cscc/JoinChain")
+            .map_err(|e| Failure::new(format!("access denied for [JoinChain][{id}]: [{e}]")))?;
         let channels = self.channels.clone();
         let joined = tokio::task::spawn_blocking(move || channels.join(block)).await;
         match joined {

@@ -12,14 +12,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use selvage_proto::peer::{ChaincodeInput, Response};
 
+#[cfg(test)]
+pub(crate) use lifecycle::{Call as LifecycleCall, invoke as invoke_lifecycle};
 pub(crate) use lifecycle::{approves, implicit_collection_of};
-pub(crate) use state::CommittedState;
+pub(crate) use state::{CommittedState, SimulatorState};
 pub(crate) use stub::{Failure, InstalledPackage, Packages, Place, State};
 
-use crate::channels::Channels;
 use crate::chaincode_glue::{Chaincodes, Tx};
+use crate::channels::Channels;
 use crate::endorser::{Caller, LocalMsp, acl_check};
-use state::SimulatorState;
 use stub::ChannelView;
 
 /// The names of every chaincode a channel has defined.
@@ -49,7 +50,10 @@ impl SystemChaincodes {
         let args = &input.args;
         match name {
             "_lifecycle" => self.lifecycle(engine, tx, args).await,
-            "cscc" => self.configuration(tx, args).await.unwrap_or_else(Response::from),
+            "cscc" => self
+                .configuration(tx, args)
+                .await
+                .unwrap_or_else(Response::from),
             "qscc" => self.query(tx, args).unwrap_or_else(Response::from),
             _ => Failure::new(format!(
                 "system chaincode {name} is not available on this peer; chaincode is managed \
@@ -114,5 +118,7 @@ fn refuse_callers(tx: &Tx, name: &str, refusal: &str) -> Result<(), Failure> {
     if called == name {
         return Ok(());
     }
-    Err(Failure::new(format!("{refusal}, original invocation for '{called}'")))
+    Err(Failure::new(format!(
+        "{refusal}, original invocation for '{called}'"
+    )))
 }

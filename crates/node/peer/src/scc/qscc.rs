@@ -14,7 +14,9 @@ impl SystemChaincodes {
     pub(super) fn query(&self, tx: &Tx, args: &[Bytes]) -> Result<Response, Failure> {
         let [function, channel_id, rest @ ..] = args else {
             let count = args.len();
-            return Err(Failure::new(format!("Incorrect number of arguments, {count}")));
+            return Err(Failure::new(format!(
+                "Incorrect number of arguments, {count}"
+            )));
         };
         let function = String::from_utf8_lossy(function);
         let channel_id = String::from_utf8_lossy(channel_id);
@@ -28,9 +30,12 @@ impl SystemChaincodes {
             .channels
             .get(&channel_id)
             .ok_or_else(|| Failure::new(format!("Invalid chain ID, {channel_id}")))?;
-        self.check(tx, &channel_id, &format!("qscc/{function}")).map_err(|e| {
-            Failure::new(format!("access denied for [{function}][{channel_id}]: [{e}]"))
-        })?;
+        self.check(tx, &channel_id, &format!("qscc/{function}"))
+            .map_err(|e| {
+                Failure::new(format!(
+                    "access denied for [{function}][{channel_id}]: [{e}]"
+                ))
+            })?;
         let argument = rest.first().cloned().unwrap_or_default();
         answer(channel.ledger(), &function, &argument)
     }
@@ -68,7 +73,9 @@ fn answer(ledger: &Ledger, function: &str, argument: &Bytes) -> Result<Response,
                 .map(|block| success(block.encode_to_vec()))
                 .map_err(|e| failed(format!("Failed to get block for txID {text}"), e))
         }
-        _ => Err(Failure::new(format!("Requested function {function} not found."))),
+        _ => Err(Failure::new(format!(
+            "Requested function {function} not found."
+        ))),
     }
 }
 

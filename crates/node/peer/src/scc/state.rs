@@ -53,20 +53,32 @@ impl State for SimulatorState<'_> {
     }
 
     fn private_get(&mut self, at: Place<'_>) -> Result<Option<Bytes>, String> {
-        self.0.get_private_data(at.namespace, at.collection, at.key).map_err(text)
+        self.0
+            .get_private_data(at.namespace, at.collection, at.key)
+            .map_err(text)
     }
 
     fn private_put(&mut self, at: Place<'_>, value: Vec<u8>) -> Result<(), String> {
-        let Place { namespace, collection, key } = at;
-        self.0.set_private_data(namespace, collection, key, value.into()).map_err(text)
+        let Place {
+            namespace,
+            collection,
+            key,
+        } = at;
+        self.0
+            .set_private_data(namespace, collection, key, value.into())
+            .map_err(text)
     }
 
     fn private_delete(&mut self, at: Place<'_>) -> Result<(), String> {
-        self.0.delete_private_data(at.namespace, at.collection, at.key).map_err(text)
+        self.0
+            .delete_private_data(at.namespace, at.collection, at.key)
+            .map_err(text)
     }
 
     fn private_hash(&mut self, at: Place<'_>) -> Result<Option<Bytes>, String> {
-        self.0.get_private_data_hash(at.namespace, at.collection, at.key).map_err(text)
+        self.0
+            .get_private_data_hash(at.namespace, at.collection, at.key)
+            .map_err(text)
     }
 
     fn private_range(
@@ -75,7 +87,10 @@ impl State for SimulatorState<'_> {
         collection: &str,
         (start, end): (&str, &str),
     ) -> Result<Pairs, String> {
-        let range = self.0.private_range(namespace, collection, start, end).map_err(text)?;
+        let range = self
+            .0
+            .private_range(namespace, collection, start, end)
+            .map_err(text)?;
         self.drain(range)
     }
 }
@@ -113,7 +128,10 @@ impl State for CommittedState {
     }
 
     fn private_get(&mut self, at: Place<'_>) -> Result<Option<Bytes>, String> {
-        let entry = self.0.get_private_data(at.namespace, at.collection, at.key).map_err(text)?;
+        let entry = self
+            .0
+            .get_private_data(at.namespace, at.collection, at.key)
+            .map_err(text)?;
         Ok(entry.map(|e| e.value))
     }
 
@@ -126,7 +144,9 @@ impl State for CommittedState {
     }
 
     fn private_hash(&mut self, at: Place<'_>) -> Result<Option<Bytes>, String> {
-        self.0.get_private_data_hash(at.namespace, at.collection, at.key).map_err(text)
+        self.0
+            .get_private_data_hash(at.namespace, at.collection, at.key)
+            .map_err(text)
     }
 
     fn private_range(&mut self, _: &str, _: &str, _: (&str, &str)) -> Result<Pairs, String> {

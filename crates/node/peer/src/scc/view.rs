@@ -9,9 +9,15 @@ use crate::report;
 
 impl ChannelView for ChannelConfig {
     fn has_msp(&self, msp_id: &str) -> bool {
-        let application = self.application().into_iter().flat_map(|a| a.orgs().values());
+        let application = self
+            .application()
+            .into_iter()
+            .flat_map(|a| a.orgs().values());
         let orderer = self.orderer().into_iter().flat_map(|o| o.orgs().values());
-        application.map(|o| &o.msp_id).chain(orderer.map(|o| &o.msp_id)).any(|id| id == msp_id)
+        application
+            .map(|o| &o.msp_id)
+            .chain(orderer.map(|o| &o.msp_id))
+            .any(|id| id == msp_id)
     }
 
     fn knows_identity(&self, serialized: &[u8]) -> bool {

@@ -1,12 +1,13 @@
-//! What the functions of `_lifecycle` do to state (Fabric: `core/chaincode/lifecycle/lifecycle.go`).
+//! What the functions of `_lifecycle` do to state
+//! (Fabric: `core/chaincode/lifecycle/lifecycle.go`).
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use prost::Message;
 use selvage_proto::lifecycle::{StateMetadata, state_data};
-use selvage_proto::peer::application_policy::Type as PolicyType;
 use selvage_proto::peer::ApplicationPolicy;
+use selvage_proto::peer::application_policy::Type as PolicyType;
 
 use super::record::{Record, Space, read_metadata, text};
 use crate::lifecycle::{
@@ -186,15 +187,31 @@ fn difference(expected: &ChaincodeDefinition, passed: &ChaincodeDefinition) -> O
     let (e, p) = (&expected.endorsement, &passed.endorsement);
     let (ev, pv) = (&expected.validation, &passed.validation);
     differ("Version", &e.version, &p.version)
-        .or_else(|| differ("EndorsementPlugin", &e.endorsement_plugin, &p.endorsement_plugin))
+        .or_else(|| {
+            differ(
+                "EndorsementPlugin",
+                &e.endorsement_plugin,
+                &p.endorsement_plugin,
+            )
+        })
         .or_else(|| {
             let (a, b) = (e.init_required.to_string(), p.init_required.to_string());
             differ("InitRequired", &a, &b)
         })
-        .or_else(|| differ("ValidationPlugin", &ev.validation_plugin, &pv.validation_plugin))
+        .or_else(|| {
+            differ(
+                "ValidationPlugin",
+                &ev.validation_plugin,
+                &pv.validation_plugin,
+            )
+        })
         .or_else(|| {
             let a = hex::encode(&ev.validation_parameter);
-            differ("ValidationParameter", &a, &hex::encode(&pv.validation_parameter))
+            differ(
+                "ValidationParameter",
+                &a,
+                &hex::encode(&pv.validation_parameter),
+            )
         })
         .or_else(|| {
             let differ = expected.collections != passed.collections;
@@ -218,8 +235,11 @@ fn repeats(
     let Some(metadata) = metadata else {
         return Ok(false);
     };
-    let approved = read_parameters(private, &metadata, org)
-        .map_err(|e| e.within(format!("could not deserialize namespace {private} as chaincode")))?;
+    let approved = read_parameters(private, &metadata, org).map_err(|e| {
+        e.within(format!(
+            "could not deserialize namespace {private} as chaincode"
+        ))
+    })?;
     if difference(&approved, definition).is_some() {
         return Ok(false);
     }
@@ -308,7 +328,9 @@ pub(crate) fn defined_chaincodes(state: &mut dyn State) -> Result<Vec<String>, F
     let all = public(state)
         .all_metadata()
         .map_err(|e| e.within("could not query namespace metadata"))?;
-    let chaincodes = all.into_iter().filter(|(_, m)| m.datatype == DEFINITION_TYPE);
+    let chaincodes = all
+        .into_iter()
+        .filter(|(_, m)| m.datatype == DEFINITION_TYPE);
     Ok(chaincodes.map(|(name, _)| name).collect())
 }
 
@@ -330,15 +352,21 @@ pub(super) fn query_approved(
     let mut requested = sequence;
     if let Some(current) = current {
         let next = current.saturating_add(1);
-        let found = read_metadata(NAMESPACES, &private_name(name, next), &mut org).map_err(|e| {
-            let what = format!("could not deserialize namespace metadata for next sequence {next}");
-            e.within(what)
-        })?;
+        let found =
+            read_metadata(NAMESPACES, &private_name(name, next), &mut org).map_err(|e| {
+                let what =
+                    format!("could not deserialize namespace metadata for next sequence {next}");
+                e.within(what)
+            })?;
         requested = if found.is_some() { next } else { current };
     }
     let private = private_name(name, requested);
     let metadata = read_metadata(NAMESPACES, &private, &mut org)
-        .map_err(|e| e.within(format!("could not deserialize namespace metadata for {private}")))?
+        .map_err(|e| {
+            e.within(format!(
+                "could not deserialize namespace metadata for {private}"
+            ))
+        })?
         .ok_or_else(|| {
             Failure::new(format!(
                 "could not fetch approved chaincode definition (name: '{name}', sequence: \
@@ -359,7 +387,9 @@ pub(super) fn query_all_approved(
         state,
         collection: Some(collection),
     };
-    let all = org.all_metadata().map_err(|e| e.within("could not fetch metadatas"))?;
+    let all = org
+        .all_metadata()
+        .map_err(|e| e.within("could not fetch metadatas"))?;
     let mut out = Vec::with_capacity(all.len());
     for (private, metadata) in all {
         let (name, sequence) = split_private_name(&private).map_err(|e| {
@@ -383,11 +413,15 @@ fn split_private_name(private: &str) -> Result<(String, i64), Failure> {
     match (parts.next(), parts.next(), parts.next()) {
         (Some(name), Some(sequence), None) => {
             let sequence = sequence.parse().map_err(|e| {
-                Failure::new(format!("invalid sequence number in private name: {private}: {e}"))
+                Failure::new(format!(
+                    "invalid sequence number in private name: {private}: {e}"
+                ))
             })?;
             Ok((name.to_owned(), sequence))
         }
-        _ => Err(Failure::new(format!("invalid private name format: {private}"))),
+        _ => Err(Failure::new(format!(
+            "invalid private name format: {private}"
+        ))),
     }
 }
 
@@ -399,18 +433,26 @@ fn fetch_approved(
 ) -> Result<Approved, Failure> {
     if metadata.datatype != PARAMETERS_TYPE {
         let datatype = &metadata.datatype;
-        return Err(Failure::new(format!("not a chaincode parameters type: {datatype}")));
+        return Err(Failure::new(format!(
+            "not a chaincode parameters type: {datatype}"
+        )));
     }
     let mut definition = read_parameters(private, metadata, org).map_err(|e| {
-        e.within(format!("could not deserialize chaincode parameters for {private}"))
+        e.within(format!(
+            "could not deserialize chaincode parameters for {private}"
+        ))
     })?;
     definition.sequence = sequence;
     let source = read_source(private, org)?.ok_or_else(|| {
-        Failure::new(format!("could not fetch chaincode-source metadata for {private}"))
+        Failure::new(format!(
+            "could not fetch chaincode-source metadata for {private}"
+        ))
     })?;
     if source.datatype != LOCAL_PACKAGE_TYPE {
         let datatype = source.datatype;
-        return Err(Failure::new(format!("not a chaincode local package type: {datatype}")));
+        return Err(Failure::new(format!(
+            "not a chaincode local package type: {datatype}"
+        )));
     }
     let package_id = read_package(private, &source, org)?;
     Ok(Approved {
@@ -421,7 +463,9 @@ fn fetch_approved(
 
 fn read_source(private: &str, org: &mut Space<'_>) -> Result<Option<StateMetadata>, Failure> {
     read_metadata(CHAINCODE_SOURCES, private, org).map_err(|e| {
-        e.within(format!("could not deserialize chaincode-source metadata for {private}"))
+        e.within(format!(
+            "could not deserialize chaincode-source metadata for {private}"
+        ))
     })
 }
 
@@ -431,7 +475,9 @@ fn read_package(
     org: &mut Space<'_>,
 ) -> Result<String, Failure> {
     let within = |e: Failure| {
-        e.within(format!("could not deserialize chaincode package for {private}"))
+        e.within(format!(
+            "could not deserialize chaincode package for {private}"
+        ))
     };
     check_type(LOCAL_PACKAGE_TYPE, metadata).map_err(within)?;
     let key = field_key(CHAINCODE_SOURCES, private, "PackageID");
@@ -451,7 +497,9 @@ fn check_type(expected: &str, metadata: &StateMetadata) -> Result<(), Failure> {
         return Ok(());
     }
     let datatype = &metadata.datatype;
-    Err(Failure::new(format!("type name mismatch '{expected}' != '{datatype}'")))
+    Err(Failure::new(format!(
+        "type name mismatch '{expected}' != '{datatype}'"
+    )))
 }
 
 fn read(key: &str, space: &mut Space<'_>) -> Result<Option<Bytes>, Failure> {
@@ -494,7 +542,9 @@ fn read_definition(
     space: &mut Space<'_>,
 ) -> Result<ChaincodeDefinition, Failure> {
     let within = |e: Failure| {
-        e.within(format!("could not deserialize namespace {name} as chaincode"))
+        e.within(format!(
+            "could not deserialize namespace {name} as chaincode"
+        ))
     };
     check_type(DEFINITION_TYPE, metadata).map_err(within)?;
     let sequence = read_sequence(name, |key| space.get(key).map_err(Into::into))

@@ -68,7 +68,9 @@ pub(crate) fn check_call(
 }
 
 fn no_channel_config(channel_id: &str) -> Failure {
-    Failure::new(format!("could not get channelconfig for channel '{channel_id}'"))
+    Failure::new(format!(
+        "could not get channelconfig for channel '{channel_id}'"
+    ))
 }
 
 /// Whether an organisation approved exactly this definition. Its hashes suffice to tell.
@@ -87,12 +89,14 @@ pub(crate) fn approves(
 pub(crate) async fn install(input: &Bytes, packages: &dyn Packages) -> Response {
     let name = "InstallChaincode";
     let outcome = match decode::<wire::InstallChaincodeArgs>(name, input) {
-        Ok(args) => packages.install(args.chaincode_install_package).await.map_err(Failure::new),
+        Ok(args) => packages
+            .install(args.chaincode_install_package)
+            .await
+            .map_err(Failure::new),
         Err(failure) => Err(failure),
     };
-    let outcome = outcome.map(|(package_id, label)| {
-        encode(wire::InstallChaincodeResult { package_id, label })
-    });
+    let outcome = outcome
+        .map(|(package_id, label)| encode(wire::InstallChaincodeResult { package_id, label }));
     respond(name, outcome)
 }
 
@@ -111,7 +115,9 @@ fn respond(function: &str, outcome: Result<Bytes, Failure>) -> Response {
         Ok(payload) => success(payload),
         Err(failure) if failure.status == 404 => failure.into(),
         Err(failure) => failure
-            .within(format!("failed to invoke backing implementation of '{function}'"))
+            .within(format!(
+                "failed to invoke backing implementation of '{function}'"
+            ))
             .into(),
     }
 }
@@ -132,9 +138,10 @@ fn dispatch(
         }
         "GetInstalledChaincodePackage" => {
             let args: wire::GetInstalledChaincodePackageArgs = decode(function, input)?;
-            let package = call.packages.load(&args.package_id).map_err(|e| {
-                Failure::new(e).within("could not load cc install package")
-            })?;
+            let package = call
+                .packages
+                .load(&args.package_id)
+                .map_err(|e| Failure::new(e).within("could not load cc install package"))?;
             return Ok(encode(wire::GetInstalledChaincodePackageResult {
                 chaincode_install_package: package,
             }));
@@ -179,7 +186,13 @@ fn on_channel(
     match function {
         "ApproveChaincodeDefinitionForMyOrg" => {
             let args: wire::ApproveChaincodeDefinitionForMyOrgArgs = decode(function, input)?;
-            validate(&args.name, &args.version, args.collections.as_ref(), view, state)?;
+            validate(
+                &args.name,
+                &args.version,
+                args.collections.as_ref(),
+                view,
+                state,
+            )?;
             let package_id = package_of(args.source.as_ref());
             let definition = definition_of_approval(&args);
             functions::approve(&target(&args.name), definition, &package_id, view, state)?;
@@ -187,29 +200,23 @@ fn on_channel(
         }
         "QueryApprovedChaincodeDefinition" => {
             let args: wire::QueryApprovedChaincodeDefinitionArgs = decode(function, input)?;
-            let approved =
-                functions::query_approved(&target(&args.name), args.sequence, state)?;
+            let approved = functions::query_approved(&target(&args.name), args.sequence, state)?;
             Ok(encode(approved_definition(approved)))
         }
         "QueryApprovedChaincodeDefinitions" => {
             decode::<wire::QueryApprovedChaincodeDefinitionsArgs>(function, input)?;
             let all = functions::query_all_approved(channel_id, &collection, state)?;
-            let approved_chaincode_definitions =
-                all.into_iter().map(|(name, a)| listed_approval(name, a)).collect();
+            let approved_chaincode_definitions = all
+                .into_iter()
+                .map(|(name, a)| listed_approval(name, a))
+                .collect();
             Ok(encode(wire::QueryApprovedChaincodeDefinitionsResult {
                 approved_chaincode_definitions,
             }))
         }
         "CheckCommitReadiness" => {
             let args: wire::CheckCommitReadinessArgs = decode(function, input)?;
-            let mut definition = definition_of_check(&args);
-            let target = target(&args.name);
-            let found = functions::check_readiness(&target, &mut definition, view, state)?;
-            let mismatches = found.mismatches.into_iter();
-            Ok(encode(wire::CheckCommitReadinessResult {
-                approvals: found.by_org,
-                mismatches: mismatches.map(|(org, items)| (org, Mismatches { items })).collect(),
-            }))
+            check_commit_readiness(&target(&args.name), &args, view, state)
         }
         "CommitChaincodeDefinition" => {
             let args: wire::CommitChaincodeDefinitionArgs = decode(function, input)?;
@@ -236,6 +243,23 @@ fn validate(
         .map_err(|e| e.within("error validating chaincode definition"))
 }
 
+fn check_commit_readiness(
+    target: &Target<'_>,
+    args: &wire::CheckCommitReadinessArgs,
+    view: &dyn ChannelView,
+    state: &mut dyn State,
+) -> Result<Bytes, Failure> {
+    let mut definition = definition_of_check(args);
+    let found = functions::check_readiness(target, &mut definition, view, state)?;
+    let mismatches = found.mismatches.into_iter();
+    Ok(encode(wire::CheckCommitReadinessResult {
+        approvals: found.by_org,
+        mismatches: mismatches
+            .map(|(org, items)| (org, Mismatches { items }))
+            .collect(),
+    }))
+}
+
 fn commit(
     call: &Call<'_>,
     target: &Target<'_>,
@@ -243,11 +267,18 @@ fn commit(
     view: &dyn ChannelView,
     state: &mut dyn State,
 ) -> Result<Bytes, Failure> {
-    validate(&args.name, &args.version, args.collections.as_ref(), view, state)?;
+    validate(
+        &args.name,
+        &args.version,
+        args.collections.as_ref(),
+        view,
+        state,
+    )?;
     let msp_id = call.msp_id;
     if !functions::org_ids(view).iter().any(|id| id == msp_id) {
         return Err(Failure::new(
-            "impossibly, this peer's org is processing requests for a channel it is not a member of",
+            "impossibly, this peer's org is processing requests for a channel it is not a member \
+             of",
         ));
     }
     let found = functions::commit(target, definition_of_commit(args), view, state)?;
@@ -309,7 +340,9 @@ fn query_installed_chaincodes(call: &Call<'_>) -> Bytes {
         };
         for (channel, name, version) in package.references {
             let references = listed.references.entry(channel).or_default();
-            references.chaincodes.push(all_installed_result::Chaincode { name, version });
+            references
+                .chaincodes
+                .push(all_installed_result::Chaincode { name, version });
         }
         installed_chaincodes.push(listed);
     }
@@ -323,7 +356,11 @@ fn query_installed_chaincode(
     args: &wire::QueryInstalledChaincodeArgs,
 ) -> Result<Bytes, Failure> {
     let id = &args.package_id;
-    let found = call.packages.list().into_iter().find(|p| p.package_id == *id);
+    let found = call
+        .packages
+        .list()
+        .into_iter()
+        .find(|p| p.package_id == *id);
     let package = found
         .ok_or_else(|| Failure::new(format!("could not find chaincode with package id '{id}'")))?;
     let mut result = wire::QueryInstalledChaincodeResult {
@@ -333,7 +370,9 @@ fn query_installed_chaincode(
     };
     for (channel, name, version) in package.references {
         let references = result.references.entry(channel).or_default();
-        references.chaincodes.push(installed_result::Chaincode { name, version });
+        references
+            .chaincodes
+            .push(installed_result::Chaincode { name, version });
     }
     Ok(encode(result))
 }
@@ -410,7 +449,10 @@ macro_rules! definition_from {
     };
 }
 
-definition_from!(definition_of_approval, wire::ApproveChaincodeDefinitionForMyOrgArgs);
+definition_from!(
+    definition_of_approval,
+    wire::ApproveChaincodeDefinitionForMyOrgArgs
+);
 definition_from!(definition_of_commit, wire::CommitChaincodeDefinitionArgs);
 definition_from!(definition_of_check, wire::CheckCommitReadinessArgs);
 

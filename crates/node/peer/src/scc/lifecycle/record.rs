@@ -10,9 +10,10 @@ use selvage_proto::lifecycle::StateMetadata;
 use selvage_proto::peer::CollectionConfigPackage;
 
 use crate::lifecycle::{
-    CHAINCODE_SOURCES, ChaincodeDefinition, DEFINITION_FIELDS, DEFINITION_TYPE, LIFECYCLE_NAMESPACE,
-    LOCAL_PACKAGE_FIELDS, LOCAL_PACKAGE_TYPE, LifecycleError, NAMESPACES, PARAMETERS_FIELDS,
-    PARAMETERS_TYPE, encode_bytes, encode_int64, encode_string, field_key, metadata_key,
+    CHAINCODE_SOURCES, ChaincodeDefinition, DEFINITION_FIELDS, DEFINITION_TYPE,
+    LIFECYCLE_NAMESPACE, LOCAL_PACKAGE_FIELDS, LOCAL_PACKAGE_TYPE, LifecycleError, NAMESPACES,
+    PARAMETERS_FIELDS, PARAMETERS_TYPE, encode_bytes, encode_int64, encode_string, field_key,
+    metadata_key,
 };
 use crate::scc::stub::{Failure, Place, State};
 
@@ -62,7 +63,8 @@ impl Space<'_> {
             None => self.state.range(LIFECYCLE_NAMESPACE, &prefix, &end),
             Some(collection) => {
                 let bounds = (prefix.as_str(), end.as_str());
-                self.state.private_range(LIFECYCLE_NAMESPACE, collection, bounds)
+                self.state
+                    .private_range(LIFECYCLE_NAMESPACE, collection, bounds)
             }
         };
         let pairs = pairs.map_err(|e| {
@@ -156,25 +158,32 @@ impl Record {
         }
         for (field, value) in self.names.iter().zip(&self.values) {
             let key = field_key(self.prefix, name, field);
-            let same = existing.remove(&key).is_some_and(|old| old == value.as_slice());
+            let same = existing
+                .remove(&key)
+                .is_some_and(|old| old == value.as_slice());
             if !same {
-                space.put(&key, value.clone()).map_err(|e| {
-                    Failure::new(format!("could not write key into state: {e}"))
-                })?;
+                space
+                    .put(&key, value.clone())
+                    .map_err(|e| Failure::new(format!("could not write key into state: {e}")))?;
             }
         }
         let reshaped = stored.datatype != self.datatype || stored.fields.len() != self.names.len();
         if !existing.is_empty() || reshaped {
             let key = metadata_key(self.prefix, name);
-            space.put(&key, self.metadata().encode_to_vec()).map_err(|e| {
-                let what = format!("could not store metadata for namespace {}/{name}", self.prefix);
-                Failure::new(e).within(what)
-            })?;
+            space
+                .put(&key, self.metadata().encode_to_vec())
+                .map_err(|e| {
+                    let what = format!(
+                        "could not store metadata for namespace {}/{name}",
+                        self.prefix
+                    );
+                    Failure::new(e).within(what)
+                })?;
         }
         for key in existing.keys() {
-            space.delete(key).map_err(|e| {
-                Failure::new(format!("could not delete unneeded key {key}: {e}"))
-            })?;
+            space
+                .delete(key)
+                .map_err(|e| Failure::new(format!("could not delete unneeded key {key}: {e}")))?;
         }
         Ok(())
     }
@@ -209,7 +218,8 @@ impl Record {
 }
 
 fn equals_hash(value: &[u8], hash: &Option<Bytes>) -> bool {
-    hash.as_ref().is_some_and(|hash| hash.as_ref() == sha256(value).as_slice())
+    hash.as_ref()
+        .is_some_and(|hash| hash.as_ref() == sha256(value).as_slice())
 }
 
 fn parameter_values(definition: &ChaincodeDefinition) -> Vec<Vec<u8>> {
@@ -228,7 +238,9 @@ pub(super) fn read_metadata(
     space: &mut Space<'_>,
 ) -> Result<Option<StateMetadata>, Failure> {
     let context = |e: String, what: &str| {
-        Failure::new(format!("{what} metadata for namespace {prefix}/{name}: {e}"))
+        Failure::new(format!(
+            "{what} metadata for namespace {prefix}/{name}: {e}"
+        ))
     };
     let value = space
         .get(&metadata_key(prefix, name))

@@ -50,7 +50,11 @@ impl Memory {
 }
 
 fn at(place: Place<'_>) -> (String, String, String) {
-    (place.namespace.into(), place.collection.into(), place.key.into())
+    (
+        place.namespace.into(),
+        place.collection.into(),
+        place.key.into(),
+    )
 }
 
 impl State for Memory {
@@ -59,11 +63,13 @@ impl State for Memory {
         Ok(self.read(namespace, "", key))
     }
     fn put(&mut self, namespace: &str, key: &str, value: Vec<u8>) -> Result<(), String> {
-        self.writes.insert((namespace.into(), String::new(), key.into()), Some(value));
+        self.writes
+            .insert((namespace.into(), String::new(), key.into()), Some(value));
         Ok(())
     }
     fn delete(&mut self, namespace: &str, key: &str) -> Result<(), String> {
-        self.writes.insert((namespace.into(), String::new(), key.into()), None);
+        self.writes
+            .insert((namespace.into(), String::new(), key.into()), None);
         Ok(())
     }
     fn range(&mut self, namespace: &str, start: &str, end: &str) -> Result<Pairs, String> {
@@ -150,7 +156,9 @@ impl Net {
     fn new() -> Self {
         Self {
             state: Memory::default(),
-            view: View { default_policy: true },
+            view: View {
+                default_policy: true,
+            },
         }
     }
 
@@ -191,7 +199,10 @@ const FAILED: &str = "failed to invoke backing implementation of";
 
 fn fails(response: Response, function: &str, message: &str) {
     assert_eq!(response.status, 500);
-    assert_eq!(response.message, format!("{FAILED} '{function}': {message}"));
+    assert_eq!(
+        response.message,
+        format!("{FAILED} '{function}': {message}")
+    );
 }
 
 #[test]
@@ -211,7 +222,10 @@ fn a_definition_goes_from_approval_to_commit() {
     assert_eq!(ready.approvals["Org1MSP"], true);
     assert_eq!(ready.approvals["Org2MSP"], false);
     assert_eq!(ready.mismatches["Org2MSP"].items, ["ChaincodeParameters"]);
-    let other = wire::CheckCommitReadinessArgs { version: "2".into(), ..check };
+    let other = wire::CheckCommitReadinessArgs {
+        version: "2".into(),
+        ..check
+    };
     let ready = net.call(1, "CheckCommitReadiness", other);
     let ready = wire::CheckCommitReadinessResult::decode(ready.payload).unwrap();
     assert_eq!(ready.mismatches["Org1MSP"].items, ["EndorsementInfo"]);
@@ -221,13 +235,19 @@ fn a_definition_goes_from_approval_to_commit() {
     net.state.writes.clear();
     assert_eq!(net.commit_definition(1, 1).status, 200);
     assert_eq!(net.state.commit(), 5);
-    let query = wire::QueryChaincodeDefinitionArgs { name: "basic".into() };
+    let query = wire::QueryChaincodeDefinitionArgs {
+        name: "basic".into(),
+    };
     let found = net.call(1, "QueryChaincodeDefinition", query);
     let found = wire::QueryChaincodeDefinitionResult::decode(found.payload).unwrap();
     assert_eq!((found.sequence, found.version.as_str()), (1, "1.0"));
     assert_eq!(found.endorsement_plugin, "escc");
     assert_eq!(found.approvals["Org1MSP"], true);
-    let all = net.call(1, "QueryChaincodeDefinitions", wire::QueryChaincodeDefinitionsArgs {});
+    let all = net.call(
+        1,
+        "QueryChaincodeDefinitions",
+        wire::QueryChaincodeDefinitionsArgs {},
+    );
     let all = wire::QueryChaincodeDefinitionsResult::decode(all.payload).unwrap();
     assert_eq!(all.chaincode_definitions.len(), 1);
     // Raising only the sequence changes one field.
@@ -260,7 +280,11 @@ fn approvals_are_kept_in_sequence() {
     let past = "currently defined sequence 1 is larger than requested sequence 0";
     fails(net.approve(1, 0, ""), approve, past);
     let commit = "requested sequence is 1, but new definition must be sequence 2";
-    fails(net.commit_definition(1, 1), "CommitChaincodeDefinition", commit);
+    fails(
+        net.commit_definition(1, 1),
+        "CommitChaincodeDefinition",
+        commit,
+    );
 }
 
 #[test]
@@ -293,19 +317,41 @@ fn refusals_have_fabrics_words() {
     let mut net = Net::new();
     let query = wire::QueryChaincodeDefinitionArgs { name: "x".into() };
     let missing = net.call(1, "QueryChaincodeDefinition", query);
-    assert_eq!((missing.status, missing.message.as_str()), (404, "namespace x is not defined"));
+    assert_eq!(
+        (missing.status, missing.message.as_str()),
+        (404, "namespace x is not defined")
+    );
     let unknown = net.call(1, "Nothing", wire::QueryInstalledChaincodesArgs {});
-    fails(unknown, "Nothing", "receiver *lifecycle.Invocation.Nothing does not exist");
-    let load = wire::GetInstalledChaincodePackageArgs { package_id: "p".into() };
+    fails(
+        unknown,
+        "Nothing",
+        "receiver *lifecycle.Invocation.Nothing does not exist",
+    );
+    let load = wire::GetInstalledChaincodePackageArgs {
+        package_id: "p".into(),
+    };
     let name = "GetInstalledChaincodePackage";
     let text = "could not load cc install package: chaincode install package 'p' not found";
     fails(net.call(1, name, load), name, text);
-    let one = wire::QueryInstalledChaincodeArgs { package_id: "p".into() };
+    let one = wire::QueryInstalledChaincodeArgs {
+        package_id: "p".into(),
+    };
     let name = "QueryInstalledChaincode";
-    fails(net.call(1, name, one), name, "could not find chaincode with package id 'p'");
-    let all = net.call(1, "QueryInstalledChaincodes", wire::QueryInstalledChaincodesArgs {});
+    fails(
+        net.call(1, name, one),
+        name,
+        "could not find chaincode with package id 'p'",
+    );
+    let all = net.call(
+        1,
+        "QueryInstalledChaincodes",
+        wire::QueryInstalledChaincodesArgs {},
+    );
     let all = wire::QueryInstalledChaincodesResult::decode(all.payload).unwrap();
-    assert_eq!(all.installed_chaincodes[0].references["ch"].chaincodes[0].name, "basic");
+    assert_eq!(
+        all.installed_chaincodes[0].references["ch"].chaincodes[0].name,
+        "basic"
+    );
     net.view.default_policy = false;
     let name = "ApproveChaincodeDefinitionForMyOrg";
     let text = "could not set defaults for chaincode definition in channel ch: policy \
@@ -317,29 +363,56 @@ fn refusals_have_fabrics_words() {
 #[test]
 fn arguments_are_checked_first() {
     let check = |args: &[&'static str], channel, view: Option<&dyn ChannelView>, text: &str| {
-        let args: Vec<Bytes> = args.iter().map(|a| Bytes::from_static(a.as_bytes())).collect();
+        let args: Vec<Bytes> = args
+            .iter()
+            .map(|a| Bytes::from_static(a.as_bytes()))
+            .collect();
         let message = check_call(&args, channel, view).err().map(|f| f.message);
         assert_eq!(message.unwrap_or_default(), text);
     };
-    check(&[], "", None, "lifecycle scc must be invoked with arguments");
+    check(
+        &[],
+        "",
+        None,
+        "lifecycle scc must be invoked with arguments",
+    );
     let three = "lifecycle scc operations require exactly two arguments but received 3";
     check(&["a", "b", "c"], "", None, three);
     check(&["a", "b"], "", None, "");
-    check(&["a", "b"], "x", None, "could not get channelconfig for channel 'x'");
-    check(&["a", "b"], "x", Some(&View { default_policy: true }), "");
+    check(
+        &["a", "b"],
+        "x",
+        None,
+        "could not get channelconfig for channel 'x'",
+    );
+    check(
+        &["a", "b"],
+        "x",
+        Some(&View {
+            default_policy: true,
+        }),
+        "",
+    );
 }
 
 fn collection(name: &str, orgs: &[&str], n: i32) -> StaticCollectionConfig {
     let identities = orgs.iter().map(|org| MspPrincipal {
         principal_classification: 0,
-        principal: encode(MspRole { msp_identifier: (*org).into(), role: 0 }),
+        principal: encode(MspRole {
+            msp_identifier: (*org).into(),
+            role: 0,
+        }),
     });
     let rules = (0..orgs.len() as i32)
-        .map(|i| SignaturePolicy { r#type: Some(Rule::SignedBy(i)) })
+        .map(|i| SignaturePolicy {
+            r#type: Some(Rule::SignedBy(i)),
+        })
         .collect();
     let policy = SignaturePolicyEnvelope {
         version: 0,
-        rule: Some(SignaturePolicy { r#type: Some(Rule::NOutOf(NOutOf { n, rules })) }),
+        rule: Some(SignaturePolicy {
+            r#type: Some(Rule::NOutOf(NOutOf { n, rules })),
+        }),
         identities: identities.collect(),
     };
     StaticCollectionConfig {
@@ -356,12 +429,16 @@ fn package(configs: Vec<StaticCollectionConfig>) -> CollectionConfigPackage {
     let wrap = |c| CollectionConfig {
         payload: Some(collection_config::Payload::StaticCollectionConfig(c)),
     };
-    CollectionConfigPackage { config: configs.into_iter().map(wrap).collect() }
+    CollectionConfigPackage {
+        config: configs.into_iter().map(wrap).collect(),
+    }
 }
 
 #[test]
 fn collections_are_judged() {
-    let view = View { default_policy: true };
+    let view = View {
+        default_policy: true,
+    };
     let check = |configs: Vec<StaticCollectionConfig>, text: &str| {
         let package = package(configs);
         let mut state = Memory::default();
@@ -386,12 +463,18 @@ fn collections_are_judged() {
         "collection-name: a -- collection member 'Org9MSP' is not part of the channel",
     );
     check(
-        vec![StaticCollectionConfig { required_peer_count: 2, ..good() }],
+        vec![StaticCollectionConfig {
+            required_peer_count: 2,
+            ..good()
+        }],
         "collection-name: a -- maximum peer count (1) cannot be less than the required peer count \
          (2)",
     );
     check(
-        vec![StaticCollectionConfig { member_orgs_policy: None, ..good() }],
+        vec![StaticCollectionConfig {
+            member_orgs_policy: None,
+            ..good()
+        }],
         "collection member policy is not set for collection 'a'",
     );
     check(

@@ -100,7 +100,9 @@ fn check_collections(
             )));
         }
         if !seen.insert(name) {
-            return Err(fail("found duplicate in collection configuration".to_owned()));
+            return Err(fail(
+                "found duplicate in collection configuration".to_owned(),
+            ));
         }
         let (maximum, required) = (config.maximum_peer_count, config.required_peer_count);
         if maximum < required {
@@ -123,7 +125,9 @@ fn check_members(config: &StaticCollectionConfig, view: &dyn ChannelView) -> Res
     let name = config.name.as_str();
     let policy = member_policy(config)?;
     view.check_policy(policy).map_err(|e| {
-        Failure::new(format!("invalid member org policy for collection '{name}': {e}"))
+        Failure::new(format!(
+            "invalid member org policy for collection '{name}': {e}"
+        ))
     })?;
     if let Some(n) = policy.rule.as_ref().and_then(|rule| not_an_or(rule, 0)) {
         return Err(Failure::new(format!(
@@ -141,7 +145,9 @@ fn check_members(config: &StaticCollectionConfig, view: &dyn ChannelView) -> Res
 fn member_policy(config: &StaticCollectionConfig) -> Result<&SignaturePolicyEnvelope, Failure> {
     let name = &config.name;
     let policy = config.member_orgs_policy.as_ref().ok_or_else(|| {
-        Failure::new(format!("collection member policy is not set for collection '{name}'"))
+        Failure::new(format!(
+            "collection member policy is not set for collection '{name}'"
+        ))
     })?;
     match &policy.payload {
         Some(collection_policy_config::Payload::SignaturePolicy(policy)) => Ok(policy),
@@ -164,7 +170,9 @@ fn check_principal(principal: &MspPrincipal, view: &dyn ChannelView) -> Result<(
     let bytes = principal.principal.clone();
     let member = |msp_id: String| match view.has_msp(&msp_id) {
         true => Ok(()),
-        false => Err(format!("collection member '{msp_id}' is not part of the channel")),
+        false => Err(format!(
+            "collection member '{msp_id}' is not part of the channel"
+        )),
     };
     match Classification::try_from(principal.principal_classification) {
         Ok(Classification::Role) => match MspRole::decode(bytes) {
@@ -173,13 +181,17 @@ fn check_principal(principal: &MspPrincipal, view: &dyn ChannelView) -> Result<(
         },
         Ok(Classification::OrganizationUnit) => match OrganizationUnit::decode(bytes) {
             Ok(unit) => member(unit.msp_identifier),
-            Err(e) => Err(format!("cannot unmarshal identity bytes into OrganizationUnit: {e}")),
+            Err(e) => Err(format!(
+                "cannot unmarshal identity bytes into OrganizationUnit: {e}"
+            )),
         },
         Ok(Classification::Identity) if view.knows_identity(&bytes) => Ok(()),
         Ok(Classification::Identity) => {
             Err("contains an identity that is not part of the channel".to_owned())
         }
-        Ok(Classification::Anonymity) => Err("principal type ANONYMITY is not supported".to_owned()),
+        Ok(Classification::Anonymity) => {
+            Err("principal type ANONYMITY is not supported".to_owned())
+        }
         Ok(Classification::Combined) => Err("principal type COMBINED is not supported".to_owned()),
         Err(_) => {
             let number = principal.principal_classification;
@@ -195,7 +207,9 @@ fn committed_collections(
     state: &mut dyn State,
 ) -> Result<CollectionConfigPackage, Failure> {
     let fail = |e: String| {
-        Failure::new(format!("could not retrieve committed definition for chaincode '{name}': {e}"))
+        Failure::new(format!(
+            "could not retrieve committed definition for chaincode '{name}': {e}"
+        ))
     };
     let definition = read_definition(name, |key| {
         let value = state.get(LIFECYCLE_NAMESPACE, key)?;
@@ -215,7 +229,9 @@ fn legacy_collections(
     if state.get("lscc", name)?.is_none() {
         return Ok(CollectionConfigPackage::default());
     }
-    let bytes = state.get("lscc", &format!("{name}~collection"))?.unwrap_or_default();
+    let bytes = state
+        .get("lscc", &format!("{name}~collection"))?
+        .unwrap_or_default();
     CollectionConfigPackage::decode(bytes).map_err(|e| e.to_string())
 }
 
@@ -271,11 +287,21 @@ mod tests {
         ] {
             assert_eq!(is_chaincode_name(name), good, "{name}");
         }
-        for (version, good) in [("1.0", true), ("v1-a+b_c", true), ("", false), ("1 0", false)] {
+        for (version, good) in [
+            ("1.0", true),
+            ("v1-a+b_c", true),
+            ("", false),
+            ("1 0", false),
+        ] {
             assert_eq!(is_version(version), good, "{version}");
         }
-        for (name, good) in [("a", true), ("-a_", true), ("_a", false), ("", false), ("a.b", false)]
-        {
+        for (name, good) in [
+            ("a", true),
+            ("-a_", true),
+            ("_a", false),
+            ("", false),
+            ("a.b", false),
+        ] {
             assert_eq!(is_collection_name(name), good, "{name}");
         }
     }
