@@ -10,7 +10,8 @@ const LINES_PER_SECOND: u32 = 2000;
 
 /// Where the output of chaincode goes.
 pub trait OutputSink: Send + Sync {
-    /// One line; `tag` names chaincode and peer: `peer.chaincode.<network>-<peer>-<name>-<version>`.
+    /// One line; `tag` names peer and chaincode:
+    /// `peer.chaincode.<network>-<peer>-<name>-<version>`.
     fn line(&self, tag: &str, line: &str);
 }
 

@@ -62,7 +62,8 @@ fn node_projects() {
         &[("src/package.json", plain), ("src/package-lock.json", "{}")],
         &["/code/src$ npm ci --omit=dev", start],
     );
-    let typescript = r#"{"main":"dist/index.js","scripts":{"build":"tsc","start":"set -x && fabric-chaincode-node start"}}"#;
+    let typescript = r#"{"main":"dist/index.js","scripts":{
+        "build":"tsc","start":"set -x && fabric-chaincode-node start"}}"#;
     check(
         &[
             ("src/package.json", typescript),

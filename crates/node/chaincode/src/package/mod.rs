@@ -1,4 +1,5 @@
-//! Chaincode packages as Fabric's lifecycle installs them: read, written, and made from source zips.
+//! Chaincode packages as Fabric's lifecycle installs them: read, written, and made from zips of
+//! source code.
 //!
 //! A package is a gzipped tar of `metadata.json` and `code.tar.gz`; its id is the label and the
 //! SHA-256 of the file. Whatever comes from outside is read with limits on size, number of entries

@@ -745,7 +745,10 @@ fn transactions_are_told_apart_by_channel_and_id() {
 proptest! {
     /// Whatever bytes come, the answer is an answer: no panic, and the transaction's own id.
     #[test]
-    fn any_payload_is_survived(kind in 0..30, payload in prop::collection::vec(any::<u8>(), 0..64)) {
+    fn any_payload_is_survived(
+        kind in 0..30,
+        payload in prop::collection::vec(any::<u8>(), 0..64),
+    ) {
         let request = ChaincodeMessage {
             r#type: kind,
             payload: payload.into(),
