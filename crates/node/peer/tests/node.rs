@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{CHANNEL, Network, Org, Tx, define, writes};
 use futures::StreamExt;
+use prost::Message;
 use selvage_env::Env;
 use selvage_identity::SigningIdentity;
 use selvage_net::config::Variables;
@@ -23,6 +24,7 @@ use selvage_net::metrics::{DeliverMetrics, Metrics};
 use selvage_net::server::{Server, ServerOptions};
 use selvage_net::services::atomic_broadcast_server::{AtomicBroadcast, AtomicBroadcastServer};
 use selvage_net::services::deliver_client::DeliverClient;
+use selvage_net::services::endorser_client::EndorserClient;
 use selvage_net::tls::{ClientAuth, ClientTls, ServerTls, TlsIdentity};
 use selvage_net::tonic::service::Routes;
 use selvage_net::tonic::{self, Request, Response, Streaming};
@@ -32,8 +34,8 @@ use selvage_peer::node::{Node, NodeError, NodeOptions};
 use selvage_proto::common::{Block, Envelope, Status};
 use selvage_proto::orderer::deliver_response::Type as FromOrderer;
 use selvage_proto::orderer::{BroadcastResponse, DeliverResponse, SeekInfo};
-use selvage_proto::peer::TxValidationCode as Code;
 use selvage_proto::peer::deliver_response::Type;
+use selvage_proto::peer::{ChannelQueryResponse, TxValidationCode as Code};
 use tokio::sync::watch;
 
 /// Blocks an orderer has, which grow.
@@ -519,6 +521,131 @@ async fn a_peer_waits_for_its_orderer_and_resumes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_administrator_joins_the_peer_to_a_channel() {
+    let world = World::new().await;
+    let network = &world.network;
+    let orderer = world.start_orderer().await;
+    let peer = world.start(&[]).await.expect("peer");
+    let roots = network.one.tls_ca.certificate().to_pem();
+    let tls = ClientTls::from_pem("test", roots.as_bytes(), None).expect("TLS");
+    let endpoint = Endpoint::new(&peer.address, Some(tls));
+    let mut endorser = EndorserClient::new(connect(&endpoint).expect("endpoint"));
+    let genesis = network.genesis.encode_to_vec();
+    let mut call = async |signer: &SigningIdentity, args: &[&[u8]]| {
+        let proposal = common::proposal(signer, "", "cscc", args);
+        let answer = endorser
+            .process_proposal(proposal)
+            .await
+            .expect("call")
+            .into_inner();
+        answer.response.expect("response")
+    };
+    let refused = call(&network.one.client, &[b"JoinChain", &genesis]).await;
+    assert_eq!(refused.status, 500, "{refused:?}");
+    assert!(peer.channels.get(CHANNEL).is_none());
+    let joined = call(&network.one.admin, &[b"JoinChain", &genesis]).await;
+    assert_eq!(joined.status, 200, "{joined:?}");
+    let again = call(&network.one.admin, &[b"JoinChain", &genesis]).await;
+    assert!(again.message.contains("already exists"), "{again:?}");
+    let listed = call(&network.one.client, &[b"GetChannels"]).await;
+    let listed = ChannelQueryResponse::decode(listed.payload).expect("channels");
+    assert_eq!(listed.channels[0].channel_id, CHANNEL);
+    let definition = define(network, "cc", "OR('OneMSP.peer')");
+    let block = network.block(&world.chain.newest(), vec![definition.seal()]);
+    world.chain.push(block);
+    peer.height(2).await;
+    orderer.cancel();
+    peer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_mutual_tls_clients_prove_themselves_twice() {
+    let world = World::new().await;
+    let network = &world.network;
+    let peer = world
+        .start(&[("CORE_PEER_TLS_CLIENTAUTHREQUIRED", "true")])
+        .await
+        .expect("peer");
+    peer.channels.join(network.genesis.clone()).expect("join");
+    let roots = network.one.tls_ca.certificate().to_pem();
+    let first = between(specified(0), specified(0));
+    let bare = ClientTls::from_pem("test", roots.as_bytes(), None).expect("TLS");
+    let bare = Endpoint::new(&peer.address, Some(bare));
+    let mut client = DeliverClient::new(connect(&bare).expect("endpoint"));
+    let envelope = seek(CHANNEL, &first, &network.one.client);
+    client
+        .deliver(request(envelope.clone()))
+        .await
+        .expect_err("no certificate");
+
+    // The second organisation is known through the channel only.
+    let identity = tls_identity(&network.two);
+    let hash = identity.leaf_hash();
+    let tls = ClientTls::from_pem("test", roots.as_bytes(), Some(identity)).expect("TLS");
+    let endpoint = Endpoint::new(&peer.address, Some(tls));
+    let connected = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            let mut client = DeliverClient::new(connect(&endpoint).expect("endpoint"));
+            // The roots of a channel count a moment after it was joined.
+            if let Ok(answers) = client.deliver(request(envelope.clone())).await {
+                return (client, answers.into_inner());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let (mut client, mut answers) = connected
+        .await
+        .expect("a certificate of the channel counts");
+    assert_eq!(
+        next(&mut answers).await,
+        Type::Status(Status::BadRequest as i32)
+    );
+    let env = Env::real();
+    let signer = ClientSigner(network.two.client.clone());
+    let (clock, rng) = (env.clock.as_ref(), env.rng.as_ref());
+    let bound = seek_envelope(CHANNEL, &first, &signer, Some(hash), clock, rng);
+    let mut answers = client
+        .deliver(request(bound))
+        .await
+        .expect("call")
+        .into_inner();
+    assert!(matches!(next(&mut answers).await, Type::Block(_)));
+    peer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_orderer_is_found_under_another_address() {
+    let world = World::new().await;
+    let network = &world.network;
+    let server = Server::bind(
+        "127.0.0.1:0",
+        ServerOptions::grpc(Some(world.orderer_tls.clone())),
+    )
+    .await
+    .expect("port");
+    let address = server.local_addr();
+    let stop = CancellationToken::new();
+    serve_orderer(server, &world.chain, stop.clone()).await;
+    let file = world.path("core.yaml");
+    let text = fs::read_to_string(&file).expect("core.yaml");
+    let (from, roots) = (&world.orderer_address, "roots.pem");
+    let pem = network.ordering.tls_ca.certificate().to_pem();
+    fs::write(world.path(roots), pem).expect("roots");
+    let entry = format!(
+        "addressOverrides:\n      - from: {from}\n        to: {address}\n        caCertsFile: {roots}\n"
+    );
+    fs::write(&file, text.replace("addressOverrides:\n", &entry)).expect("core.yaml");
+    let peer = world.start(&[]).await.expect("peer");
+    peer.channels.join(network.genesis.clone()).expect("join");
+    let definition = define(network, "cc", "OR('OneMSP.peer')");
+    let block = network.block(&world.chain.newest(), vec![definition.seal()]);
+    world.chain.push(block);
+    peer.height(2).await;
+    stop.cancel();
+    peer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn operators_see_health_and_version() {
     let world = World::new().await;
     let peer = world
@@ -626,7 +753,7 @@ async fn what_keeps_a_peer_from_starting_is_named() {
     check(
         "data folder",
         &[("CORE_PEER_FILESYSTEMPATH", &file)],
-        &["cannot write to"],
+        &["peer.fileSystemPath"],
     )
     .await;
     let peer = world.start(&[]).await.expect("peer");

@@ -24,10 +24,14 @@ pub enum FileError {
         #[source]
         source: io::Error,
     },
-    /// The operating system refused to write.
-    #[error("cannot write to {}", path.display())]
-    Write {
-        /// The file or folder.
+    /// The peer's data folder is not one it can work in.
+    #[error(
+        "the data folder {} (peer.fileSystemPath) cannot be used: name another folder, or let this \
+         process write there",
+        path.display()
+    )]
+    DataFolder {
+        /// The folder.
         path: PathBuf,
         /// Why.
         #[source]
@@ -120,8 +124,8 @@ impl DataLock {
     /// Makes the folder if need be and claims it.
     pub(crate) fn claim(folder: &Path) -> Result<Self, FileError> {
         let path = folder.join("LOCK");
-        let error = |source| FileError::Write {
-            path: path.clone(),
+        let error = |source| FileError::DataFolder {
+            path: folder.to_owned(),
             source,
         };
         fs::create_dir_all(folder).map_err(error)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use selvage_env::Env;
 use selvage_net::axum::Router;
+use selvage_net::health::Serving;
 use selvage_net::logging::Levels;
 use selvage_net::metrics::{DeliverMetrics, Metrics};
 use selvage_net::ops::{Operations, Version};
@@ -56,9 +57,7 @@ impl Bound {
         let mut options = ServerOptions::grpc(tls.server());
         options.keepalive_interval = peer.keepalive.interval.0;
         options.keepalive_timeout = peer.keepalive.timeout.0;
-        let main = Server::bind(&peer.listen_address, options)
-            .await
-            .map_err(NodeError::Net)?;
+        let main = bind("peer.listenAddress", &peer.listen_address, options).await?;
         let address = settings.chaincode_listen_address();
         let mut authority = None;
         let mut chaincode_tls = None;
@@ -69,18 +68,13 @@ impl Bound {
             chaincode_tls = Some(made.server_tls(&hosts).map_err(NodeError::Chaincode)?);
             authority = Some(Arc::new(made));
         }
-        let chaincode = Server::bind(&address, ServerOptions::grpc(chaincode_tls))
-            .await
-            .map_err(NodeError::Net)?;
+        let options = ServerOptions::grpc(chaincode_tls);
+        let chaincode = bind("peer.chaincodeListenAddress", &address, options).await?;
         let operations = match settings.core.operations.listen_address.as_str() {
             "" => None,
             address => {
                 let options = ServerOptions::http(operations_tls(settings)?);
-                Some(
-                    Server::bind(address, options)
-                        .await
-                        .map_err(NodeError::Net)?,
-                )
+                Some(bind("operations.listenAddress", address, options).await?)
             }
         };
         Ok(Self {
@@ -108,6 +102,15 @@ impl Bound {
         let host = told_host(settings, &settings.chaincode_listen_address());
         format!("{host}:{}", self.chaincode.local_addr().port())
     }
+}
+
+async fn bind(
+    setting: &'static str,
+    address: &str,
+    options: ServerOptions,
+) -> Result<Server, NodeError> {
+    let bound = Server::bind(address, options).await;
+    bound.map_err(|source| NodeError::Listen { setting, source })
 }
 
 /// The host chaincode is told to connect to. An address that stands for the whole machine cannot be
@@ -172,7 +175,8 @@ pub(crate) fn serve(
 ) -> JoinSet<Result<(), NetError>> {
     let mut servers = JoinSet::new();
     let chaincode = ChaincodeListener::new(parts.chaincodes.clone()).into_service();
-    let chaincode = Routes::new(chaincode).into_axum_router();
+    let health = Serving::of(["protos.ChaincodeSupport"]);
+    let chaincode = Routes::new(chaincode).add_service(health).into_axum_router();
     servers.spawn(bound.chaincode.serve(chaincode, shutdown.clone()));
     if let Some(operations) = bound.operations {
         servers.spawn(operations.serve(operations_router(&parts), shutdown.clone()));

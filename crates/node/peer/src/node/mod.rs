@@ -49,6 +49,14 @@ pub enum NodeError {
     /// TLS cannot be set up.
     #[error("TLS of the peer")]
     Tls(#[source] TlsError),
+    /// A port cannot be taken.
+    #[error("{setting}")]
+    Listen {
+        /// The key of the address.
+        setting: &'static str,
+        /// Why.
+        source: NetError,
+    },
     /// A port or address cannot be used.
     #[error("network")]
     Net(#[source] NetError),
@@ -63,7 +71,10 @@ pub enum NodeError {
     Chaincode(#[source] ChaincodeSetupError),
     /// What the disk holds is unknown after a failed write: the process has to stop, and the next
     /// start recovers.
-    #[error("the peer stops to protect its ledger: {0}")]
+    #[error(
+        "the peer stops to protect its ledger; see to the disk and start it again, nothing that was \
+         acknowledged is lost: {0}"
+    )]
     Fatal(String),
 }
 

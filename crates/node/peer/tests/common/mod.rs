@@ -532,3 +532,67 @@ pub fn define(network: &Network, name: &str, rule: &str) -> Tx {
         &set,
     )
 }
+
+/// A signed proposal to a chaincode; an empty channel means the peer itself.
+pub fn proposal(
+    signer: &SigningIdentity,
+    channel: &str,
+    chaincode: &str,
+    args: &[&[u8]],
+) -> selvage_proto::peer::SignedProposal {
+    use selvage_proto::Timestamp;
+    use selvage_proto::peer::{ChaincodeInput, ChaincodeInvocationSpec, ChaincodeSpec, Proposal};
+
+    static NONCE: AtomicU64 = AtomicU64::new(1 << 32);
+    let nonce = NONCE.fetch_add(1, Ordering::Relaxed).to_be_bytes().to_vec();
+    let header = SignatureHeader {
+        creator: signer.serialized(),
+        nonce: nonce.into(),
+    };
+    let id = ChaincodeId {
+        name: chaincode.to_owned(),
+        ..Default::default()
+    };
+    let extension = ChaincodeHeaderExtension {
+        chaincode_id: Some(id.clone()),
+    };
+    let channel = ChannelHeader {
+        r#type: HeaderType::EndorserTransaction as i32,
+        channel_id: channel.to_owned(),
+        tx_id: tx_id(&header),
+        timestamp: Some(Timestamp {
+            seconds: now(),
+            nanos: 0,
+        }),
+        extension: extension.encode_to_vec().into(),
+        ..Default::default()
+    };
+    let spec = ChaincodeInvocationSpec {
+        chaincode_spec: Some(ChaincodeSpec {
+            chaincode_id: Some(id),
+            input: Some(ChaincodeInput {
+                args: args.iter().map(|a| Bytes::copy_from_slice(a)).collect(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+    };
+    let payload = ChaincodeProposalPayload {
+        input: spec.encode_to_vec().into(),
+        ..Default::default()
+    };
+    let header = Header {
+        channel_header: channel.encode_to_vec().into(),
+        signature_header: header.encode_to_vec().into(),
+    };
+    let proposal = Proposal {
+        header: header.encode_to_vec().into(),
+        payload: payload.encode_to_vec().into(),
+        ..Default::default()
+    };
+    let bytes = proposal.encode_to_vec();
+    selvage_proto::peer::SignedProposal {
+        signature: signer.sign(&bytes).into(),
+        proposal_bytes: bytes.into(),
+    }
+}
