@@ -158,7 +158,7 @@ tried('temporary', () => fs.writeFileSync(require('os').tmpdir() + '/mark', 'x')
 console.error('to stderr');
 if (env.ALLOCATE) {
     const hoard = [];
-    setInterval(() => hoard.push(Buffer.alloc(20 << 20, 1)), 10);
+    setInterval(() => hoard.push(Buffer.alloc(20 << 20, 1)), 50);
 }
 setInterval(() => {}, 1000);
 "#;
@@ -271,7 +271,7 @@ func main() {
 			}
 			hoard = append(hoard, block)
 			fmt.Println(len(hoard))
-			time.Sleep(10 * time.Millisecond)
+			time.Sleep(50 * time.Millisecond)
 		}
 	}
 	time.Sleep(time.Hour)

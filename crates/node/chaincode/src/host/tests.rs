@@ -145,7 +145,7 @@ fn limits_end_a_process_with_a_reason() {
         check(
             &sandbox,
             |spec| spec.limits.memory = 60 << 20,
-            "head -c 2000000000 /dev/zero | tail",
+            "while :; do head -c 1000000 /dev/zero; sleep 0.01; done | tail",
             "more than the limit of 60 MiB",
         );
         check(
