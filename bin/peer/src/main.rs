@@ -46,15 +46,15 @@ fn main() -> ExitCode {
             print!("{}", node::version_text());
             ExitCode::SUCCESS
         }
-        Command::Node(NodeArgs { command: NodeCommand::Start { peer_chaincodedev } }) => {
-            match start(peer_chaincodedev) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    eprintln!("Error: {}", describe(error.as_ref()));
-                    ExitCode::FAILURE
-                }
+        Command::Node(NodeArgs {
+            command: NodeCommand::Start { peer_chaincodedev },
+        }) => match start(peer_chaincodedev) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("Error: {}", describe(error.as_ref()));
+                ExitCode::FAILURE
             }
-        }
+        },
     }
 }
 
@@ -63,7 +63,9 @@ fn start(chaincode_dev: bool) -> Result<(), Box<dyn std::error::Error>> {
     let text = |name: &str| variables.get(name).map_or("", String::as_str);
     let levels = logging::init(text("FABRIC_LOGGING_SPEC"), text("FABRIC_LOGGING_FORMAT"))?;
     let settings = Settings::load(&variables)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let shutdown = CancellationToken::new();
         let asked = shutdown.clone();
@@ -78,7 +80,10 @@ fn start(chaincode_dev: bool) -> Result<(), Box<dyn std::error::Error>> {
             tracing::info!("Received signal: {signal}");
             asked.cancel();
         });
-        let options = NodeOptions { levels, chaincode_dev };
+        let options = NodeOptions {
+            levels,
+            chaincode_dev,
+        };
         let node = Node::start(settings, options, shutdown).await?;
         node.run().await?;
         Ok(())

@@ -4,446 +4,107 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{CHANNEL, Network, Org, Tx, define, writes};
-use futures::StreamExt;
+use common::world::{
+    ClientSigner, Running, World, next, request, seek, serve_orderer, tls_identity,
+};
+use common::{CHANNEL, Network, Tx, define, writes};
 use prost::Message;
 use selvage_env::Env;
 use selvage_identity::SigningIdentity;
 use selvage_net::config::Variables;
-use selvage_net::deliver::{
-    Deliverer, Respond, SeekRequest, Signer, Source, SourceError, Sources, between, seek_envelope,
-    specified,
-};
-use selvage_net::logging::Levels;
-use selvage_net::metrics::{DeliverMetrics, Metrics};
+use selvage_net::deliver::{between, seek_envelope, specified};
 use selvage_net::server::{Server, ServerOptions};
-use selvage_net::services::atomic_broadcast_server::{AtomicBroadcast, AtomicBroadcastServer};
 use selvage_net::services::deliver_client::DeliverClient;
 use selvage_net::services::endorser_client::EndorserClient;
-use selvage_net::tls::{ClientAuth, ClientTls, ServerTls, TlsIdentity};
-use selvage_net::tonic::service::Routes;
-use selvage_net::tonic::{self, Request, Response, Streaming};
+use selvage_net::tls::ClientTls;
 use selvage_net::{CancellationToken, Endpoint, connect};
 use selvage_peer::config::Settings;
-use selvage_peer::node::{Node, NodeError, NodeOptions};
-use selvage_proto::common::{Block, Envelope, Status};
-use selvage_proto::orderer::deliver_response::Type as FromOrderer;
-use selvage_proto::orderer::{BroadcastResponse, DeliverResponse, SeekInfo};
+use selvage_proto::common::{Envelope, Status};
 use selvage_proto::peer::deliver_response::Type;
 use selvage_proto::peer::{ChannelQueryResponse, TxValidationCode as Code};
-use tokio::sync::watch;
 
-/// Blocks an orderer has, which grow.
-#[derive(Clone)]
-struct Chain(Arc<watch::Sender<Vec<Arc<Block>>>>, watch::Sender<u64>);
-
-impl Chain {
-    fn new(genesis: Block) -> Self {
-        Self(
-            Arc::new(watch::Sender::new(vec![Arc::new(genesis)])),
-            watch::Sender::new(1),
-        )
-    }
-
-    fn newest(&self) -> Block {
-        (**self.0.borrow().last().expect("genesis")).clone()
-    }
-
-    fn push(&self, block: Block) {
-        self.0.send_modify(|blocks| blocks.push(Arc::new(block)));
-        self.1.send_modify(|height| *height += 1);
-    }
-}
-
-impl Source for Chain {
-    fn height(&self) -> watch::Receiver<u64> {
-        self.1.subscribe()
-    }
-
-    fn read(&self, number: u64) -> Result<Arc<Block>, SourceError> {
-        Ok(self.0.borrow()[number as usize].clone())
-    }
-
-    fn config_sequence(&self) -> u64 {
-        0
-    }
-
-    fn authorize(&self, _: &SeekRequest) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-struct OneChain(Chain);
-
-impl Sources for OneChain {
-    fn source(&self, channel_id: &str) -> Option<Arc<dyn Source>> {
-        (channel_id == CHANNEL).then(|| Arc::new(self.0.clone()) as Arc<dyn Source>)
-    }
-}
-
-struct OrdererAnswers;
-
-impl Respond for OrdererAnswers {
-    type Response = DeliverResponse;
-
-    fn data_type(&self) -> &'static str {
-        "block"
-    }
-
-    fn status(&self, status: Status) -> DeliverResponse {
-        DeliverResponse {
-            r#type: Some(FromOrderer::Status(status as i32)),
-        }
-    }
-
-    fn block(&self, _: &SeekRequest, block: Arc<Block>) -> Result<DeliverResponse, tonic::Status> {
-        Ok(DeliverResponse {
-            r#type: Some(FromOrderer::Block(Arc::unwrap_or_clone(block))),
-        })
-    }
-}
-
-/// An orderer that only delivers.
-struct TestOrderer(Deliverer);
-
-type Answers<T> = std::pin::Pin<Box<dyn futures::Stream<Item = Result<T, tonic::Status>> + Send>>;
-
-#[tonic::async_trait]
-impl AtomicBroadcast for TestOrderer {
-    type BroadcastStream = Answers<BroadcastResponse>;
-    type DeliverStream = Answers<DeliverResponse>;
-
-    async fn broadcast(
-        &self,
-        _: Request<Streaming<Envelope>>,
-    ) -> Result<Response<Self::BroadcastStream>, tonic::Status> {
-        Err(tonic::Status::unavailable("this orderer only delivers"))
-    }
-
-    async fn deliver(
-        &self,
-        request: Request<Streaming<Envelope>>,
-    ) -> Result<Response<Self::DeliverStream>, tonic::Status> {
-        Ok(Response::new(Box::pin(
-            self.0.serve(request, Arc::new(OrdererAnswers)),
-        )))
-    }
-}
-
-fn tls_identity(org: &Org) -> TlsIdentity {
-    let pair = org.tls();
-    TlsIdentity::from_pem("test", pair.certificate.as_bytes(), pair.key.as_bytes()).expect("TLS")
-}
-
-async fn serve_orderer(server: Server, chain: &Chain, stop: CancellationToken) {
-    let deliverer = Deliverer {
-        sources: Arc::new(OneChain(chain.clone())),
-        clock: Env::real().clock,
-        time_window: Duration::from_secs(900),
-        mutual_tls: false,
-        expiration_checks: true,
-        metrics: DeliverMetrics::new(&Metrics::default()),
-    };
-    let service = AtomicBroadcastServer::new(TestOrderer(deliverer));
-    let router = Routes::new(service).into_axum_router();
-    tokio::spawn(server.serve(router, stop));
-}
-
-/// A network with an orderer that has a port, and the folder of a peer.
-struct World {
-    network: Network,
-    chain: Chain,
-    orderer_address: String,
-    orderer_tls: ServerTls,
-    dir: tempfile::TempDir,
-}
-
-impl World {
-    async fn new() -> Self {
-        // The address stands in the channel before the orderer exists.
-        let reserved = std::net::TcpListener::bind("127.0.0.1:0").expect("port");
-        let address = reserved.local_addr().expect("address").to_string();
-        drop(reserved);
-        let network = Network::with_orderer(&address);
-        let world = Self {
-            chain: Chain::new(network.genesis.clone()),
-            orderer_tls: ServerTls::new(tls_identity(&network.ordering), ClientAuth::Request),
-            orderer_address: address,
-            network,
-            dir: tempfile::tempdir().expect("folder"),
-        };
-        world.write_peer_files();
-        world
-    }
-
-    async fn start_orderer(&self) -> CancellationToken {
-        let options = ServerOptions::grpc(Some(self.orderer_tls.clone()));
-        let server = Server::bind(&self.orderer_address, options)
-            .await
-            .expect("orderer's port");
-        let stop = CancellationToken::new();
-        serve_orderer(server, &self.chain, stop.clone()).await;
-        stop
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn write_peer_files(&self) {
-        let org = &self.network.one;
-        let write = |name: &str, bytes: &[u8]| {
-            let path = self.path(name);
-            fs::create_dir_all(path.parent().expect("parent")).expect("folder");
-            fs::write(path, bytes).expect("file");
-        };
-        for (name, bytes) in org.msp_files() {
-            write(&format!("msp/{name}"), &bytes);
-        }
-        write(
-            "msp/signcerts/cert.pem",
-            org.peer.certificate().to_pem().as_bytes(),
-        );
-        let key = org.peer_key.to_pkcs8_pem().expect("key");
-        write("msp/keystore/key_sk", key.as_bytes());
-        let tls = org.tls();
-        write("tls/server.crt", tls.certificate.as_bytes());
-        write("tls/server.key", tls.key.as_bytes());
-        write("tls/ca.crt", org.tls_ca.certificate().to_pem().as_bytes());
-        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../config/core.yaml");
-        fs::copy(shipped, self.path("core.yaml")).expect("core.yaml");
-    }
-
-    fn settings(&self, more: &[(&str, &str)]) -> Settings {
-        let data = self.path("data").display().to_string();
-        let mut variables: Variables = [
-            ("CORE_PEER_LISTENADDRESS", "127.0.0.1:0"),
-            ("CORE_PEER_CHAINCODELISTENADDRESS", "127.0.0.1:0"),
-            ("CORE_OPERATIONS_LISTENADDRESS", "127.0.0.1:0"),
-            ("CORE_PEER_LOCALMSPID", "OneMSP"),
-            ("CORE_PEER_TLS_ENABLED", "true"),
-            ("CORE_PEER_FILESYSTEMPATH", &data),
-        ]
-        .iter()
-        .chain(more)
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-        .collect();
-        variables.insert("CORE_PEER_ID".into(), "peer0".into());
-        Settings::load_file(&self.path("core.yaml"), &variables).expect("settings")
-    }
-
-    async fn start(&self, more: &[(&str, &str)]) -> Result<Running, NodeError> {
-        let shutdown = CancellationToken::new();
-        let options = NodeOptions {
-            levels: Levels::new("info").expect("levels"),
-            chaincode_dev: false,
-        };
-        let node = Node::start(self.settings(more), options, shutdown.clone()).await?;
-        let (address, operations) = (node.address, node.operations_address);
-        let channels = node.channels().clone();
-        let task = tokio::spawn(node.run());
-        Ok(Running {
-            address: address.to_string(),
-            operations,
-            channels,
-            task,
-            shutdown,
-        })
-    }
-
-    /// Starts a peer where one has just ended in this process: its last tasks may still hold the
-    /// ledger for a moment, which they would not if the process had ended.
-    async fn start_again(&self) -> Running {
-        let started = tokio::time::timeout(Duration::from_secs(20), async {
-            loop {
-                match self.start(&[]).await {
-                    Ok(running) => return running,
-                    Err(NodeError::Channels(_)) => {
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                    }
-                    Err(error) => panic!("{error:?}"),
-                }
-            }
-        });
-        started.await.expect("the ledger stays locked")
-    }
-
-    fn client(&self, running: &Running) -> DeliverClient<tonic::transport::Channel> {
-        let roots = self.network.one.tls_ca.certificate().to_pem();
-        let tls = ClientTls::from_pem("test", roots.as_bytes(), None).expect("TLS");
-        DeliverClient::new(connect(&Endpoint::new(&running.address, Some(tls))).expect("endpoint"))
-    }
-}
-
-struct Running {
-    address: String,
-    operations: Option<std::net::SocketAddr>,
-    channels: Arc<selvage_peer::channels::Channels>,
-    task: tokio::task::JoinHandle<Result<(), NodeError>>,
-    shutdown: CancellationToken,
-}
-
-impl Running {
-    async fn stop(self) {
-        self.shutdown.cancel();
-        self.task.await.expect("task").expect("an orderly end");
-    }
-
-    async fn height(&self, wanted: u64) {
-        let channel = self.channels.get(CHANNEL).expect("channel");
-        channel
-            .height_watch()
-            .wait_for(|h| *h >= wanted)
-            .await
-            .expect("the channel lives");
-    }
-}
-
-struct ClientSigner(Arc<SigningIdentity>);
-
-impl Signer for ClientSigner {
-    fn creator(&self) -> Bytes {
-        self.0.serialized()
-    }
-
-    fn sign(&self, message: &[u8]) -> Vec<u8> {
-        self.0.sign(message)
-    }
-}
-
-fn seek(channel: &str, seek: &SeekInfo, signer: &Arc<SigningIdentity>) -> Envelope {
-    let env = Env::real();
-    let signer = ClientSigner(signer.clone());
-    seek_envelope(
-        channel,
-        seek,
-        &signer,
-        None,
-        env.clock.as_ref(),
-        env.rng.as_ref(),
-    )
-}
-
-fn request(envelope: Envelope) -> impl futures::Stream<Item = Envelope> + Send + 'static {
-    futures::stream::iter([envelope]).chain(futures::stream::pending())
-}
-
-async fn next(answers: &mut Streaming<selvage_proto::peer::DeliverResponse>) -> Type {
-    answers
-        .message()
-        .await
-        .expect("stream")
-        .expect("answer")
-        .r#type
-        .expect("content")
+/// A peer with three blocks: a definition, and a transaction that comes twice.
+async fn with_three_blocks(world: &World) -> (Running, Tx, CancellationToken) {
+    let network = &world.network;
+    let orderer = world.start_orderer().await;
+    let peer = world.start(&[]).await.expect("peer");
+    peer.channels.join(network.genesis.clone()).expect("join");
+    let definition = define(network, "cc", "OR('OneMSP.peer')");
+    world.push(vec![definition.seal()]);
+    let set = writes("cc", &[("k", "v")]);
+    let tx = Tx::new(&network.one.client, &[&network.one.peer], "cc", &set);
+    world.push(vec![tx.seal(), tx.seal()]);
+    peer.height(3).await;
+    (peer, tx, orderer)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_pulls_commits_and_delivers() {
     let world = World::new().await;
     let network = &world.network;
-    let orderer = world.start_orderer().await;
-    let peer = world.start(&[]).await.expect("peer");
-    peer.channels.join(network.genesis.clone()).expect("join");
-    let definition = define(network, "cc", "OR('OneMSP.peer')");
-    world
-        .chain
-        .push(network.block(&world.chain.newest(), vec![definition.seal()]));
-    let tx = Tx::new(
-        &network.one.client,
-        &[&network.one.peer],
-        "cc",
-        &writes("cc", &[("k", "v")]),
-    );
-    world
-        .chain
-        .push(network.block(&world.chain.newest(), vec![tx.seal(), tx.seal()]));
-    peer.height(3).await;
-
-    let all = between(specified(0), specified(2));
+    let (peer, tx, orderer) = with_three_blocks(&world).await;
     let mut client = world.client(&peer);
+    let all = between(specified(0), specified(2));
     let envelope = seek(CHANNEL, &all, &network.two.client);
-    let mut blocks = client
-        .deliver(request(envelope))
-        .await
-        .expect("call")
-        .into_inner();
+    let answers = client.deliver(request(envelope)).await.expect("call");
+    let mut blocks = answers.into_inner();
     for number in 0..3 {
         let Type::Block(block) = next(&mut blocks).await else {
             panic!("no block {number}")
         };
         assert_eq!(block.number(), number);
     }
-    assert_eq!(
-        next(&mut blocks).await,
-        Type::Status(Status::Success as i32)
-    );
-
-    let envelope = seek(
-        CHANNEL,
-        &between(specified(2), specified(2)),
-        &network.one.client,
-    );
-    let mut blocks = client
-        .deliver_filtered(request(envelope))
-        .await
-        .expect("call")
-        .into_inner();
-    let Type::FilteredBlock(filtered) = next(&mut blocks).await else {
-        panic!("no block")
-    };
-    assert_eq!(
-        (filtered.number, filtered.channel_id.as_str()),
-        (2, CHANNEL)
-    );
-    let codes: Vec<i32> = filtered
-        .filtered_transactions
-        .iter()
-        .map(|tx| tx.tx_validation_code)
-        .collect();
-    assert_eq!(codes, [Code::Valid as i32, Code::DuplicateTxid as i32]);
-    assert_eq!(filtered.filtered_transactions[0].txid, tx.id());
-
-    let envelope = seek(
-        CHANNEL,
-        &between(specified(1), specified(1)),
-        &network.one.client,
-    );
-    let mut blocks = client
-        .deliver_with_private_data(request(envelope))
-        .await
-        .expect("call")
-        .into_inner();
-    let Type::BlockAndPrivateData(both) = next(&mut blocks).await else {
-        panic!("no block")
-    };
-    assert_eq!(both.block.expect("block").number(), 1);
-    assert!(both.private_data_map.is_empty());
+    let success = Type::Status(Status::Success as i32);
+    assert_eq!(next(&mut blocks).await, success);
 
     // A stream without an end gets the next block when it is committed.
-    let envelope = seek(
-        CHANNEL,
-        &between(specified(3), specified(u64::MAX)),
-        &network.one.client,
-    );
-    let mut live = client
-        .deliver(request(envelope))
-        .await
-        .expect("call")
-        .into_inner();
-    world
-        .chain
-        .push(network.block(&world.chain.newest(), vec![tx.seal()]));
+    let from_now_on = between(specified(3), specified(u64::MAX));
+    let envelope = seek(CHANNEL, &from_now_on, &network.one.client);
+    let answers = client.deliver(request(envelope)).await.expect("call");
+    let mut live = answers.into_inner();
+    world.push(vec![tx.seal()]);
     let Type::Block(block) = next(&mut live).await else {
         panic!("no block")
     };
     assert_eq!(block.number(), 3);
     drop(live);
+    orderer.cancel();
+    peer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blocks_are_delivered_filtered_and_with_private_data() {
+    let world = World::new().await;
+    let network = &world.network;
+    let (peer, tx, orderer) = with_three_blocks(&world).await;
+    let mut client = world.client(&peer);
+    let last = between(specified(2), specified(2));
+    let envelope = seek(CHANNEL, &last, &network.one.client);
+    let answers = client.deliver_filtered(request(envelope)).await;
+    let mut blocks = answers.expect("call").into_inner();
+    let Type::FilteredBlock(filtered) = next(&mut blocks).await else {
+        panic!("no block")
+    };
+    let place = (filtered.number, filtered.channel_id.as_str());
+    assert_eq!(place, (2, CHANNEL));
+    let transactions = filtered.filtered_transactions;
+    let codes: Vec<i32> = transactions.iter().map(|t| t.tx_validation_code).collect();
+    assert_eq!(codes, [Code::Valid as i32, Code::DuplicateTxid as i32]);
+    assert_eq!(transactions[0].txid, tx.id());
+
+    let second = between(specified(1), specified(1));
+    let envelope = seek(CHANNEL, &second, &network.one.client);
+    let answers = client.deliver_with_private_data(request(envelope)).await;
+    let mut blocks = answers.expect("call").into_inner();
+    let Type::BlockAndPrivateData(both) = next(&mut blocks).await else {
+        panic!("no block")
+    };
+    assert_eq!(both.block.expect("block").number(), 1);
+    assert!(both.private_data_map.is_empty());
     orderer.cancel();
     peer.stop().await;
 }
@@ -501,16 +162,14 @@ async fn a_peer_waits_for_its_orderer_and_resumes() {
         let set = writes("_lifecycle", &[(key, "v")]);
         let endorsers = [&network.one.peer, &network.two.peer];
         let tx = Tx::new(&network.one.client, &endorsers, "_lifecycle", &set);
-        world
-            .chain
-            .push(network.block(&world.chain.newest(), vec![tx.seal()]));
+        world.push(vec![tx.seal()]);
     };
     push("a");
     let orderer = world.start_orderer().await;
     peer.height(2).await;
+    peer.stop().await;
     orderer.cancel();
     push("b");
-    peer.stop().await;
     let peer = world.start_again().await;
     assert_eq!(peer.channels.get(CHANNEL).expect("channel").height(), 2);
     let orderer = world.start_orderer().await;
@@ -551,8 +210,7 @@ async fn an_administrator_joins_the_peer_to_a_channel() {
     let listed = ChannelQueryResponse::decode(listed.payload).expect("channels");
     assert_eq!(listed.channels[0].channel_id, CHANNEL);
     let definition = define(network, "cc", "OR('OneMSP.peer')");
-    let block = network.block(&world.chain.newest(), vec![definition.seal()]);
-    world.chain.push(block);
+    world.push(vec![definition.seal()]);
     peer.height(2).await;
     orderer.cancel();
     peer.stop().await;
@@ -632,14 +290,14 @@ async fn an_orderer_is_found_under_another_address() {
     let pem = network.ordering.tls_ca.certificate().to_pem();
     fs::write(world.path(roots), pem).expect("roots");
     let entry = format!(
-        "addressOverrides:\n      - from: {from}\n        to: {address}\n        caCertsFile: {roots}\n"
+        "addressOverrides:\n      - from: {from}\n        to: {address}\n        \
+         caCertsFile: {roots}\n"
     );
     fs::write(&file, text.replace("addressOverrides:\n", &entry)).expect("core.yaml");
     let peer = world.start(&[]).await.expect("peer");
     peer.channels.join(network.genesis.clone()).expect("join");
     let definition = define(network, "cc", "OR('OneMSP.peer')");
-    let block = network.block(&world.chain.newest(), vec![definition.seal()]);
-    world.chain.push(block);
+    world.push(vec![definition.seal()]);
     peer.height(2).await;
     stop.cancel();
     peer.stop().await;
@@ -679,90 +337,73 @@ async fn operators_see_health_and_version() {
     peer.stop().await;
 }
 
+/// Starts a peer that must not start, and looks for the words that say why.
+async fn refused(world: &World, what: &str, more: &[(&str, &str)], words: &[&str]) {
+    let Err(error) = world.start(more).await else {
+        panic!("{what}: started")
+    };
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    for word in words {
+        assert!(text.contains(word), "{what}: {text}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_keeps_a_peer_from_starting_is_named() {
+async fn settings_that_keep_a_peer_from_starting_are_named() {
     let world = World::new().await;
-    let report = |error: NodeError| {
-        let mut text = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        text
-    };
-    let check = async |what: &str, more: &[(&str, &str)], words: &[&str]| {
-        let Err(error) = world.start(more).await else {
-            panic!("{what}: started")
-        };
-        let text = report(error);
-        for word in words {
-            assert!(text.contains(word), "{what}: {text}");
-        }
-    };
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("port");
     let address = taken.local_addr().expect("address").to_string();
-    check(
-        "taken port",
-        &[("CORE_PEER_LISTENADDRESS", &address)],
-        &["cannot listen", &address],
-    )
-    .await;
-    check(
-        "no MSP",
-        &[("CORE_PEER_MSPCONFIGPATH", "/nowhere")],
-        &["cannot read /nowhere"],
-    )
-    .await;
-    check(
-        "no TLS key",
-        &[("CORE_PEER_TLS_KEY_FILE", "/nowhere")],
-        &["cannot read /nowhere"],
-    )
-    .await;
+    for (variable, value, words) in [
+        (
+            "CORE_PEER_LISTENADDRESS",
+            address.as_str(),
+            ["cannot listen", &address],
+        ),
+        (
+            "CORE_PEER_MSPCONFIGPATH",
+            "/nowhere",
+            ["cannot read", "/nowhere"],
+        ),
+        (
+            "CORE_PEER_TLS_KEY_FILE",
+            "/nowhere",
+            ["cannot read", "/nowhere"],
+        ),
+        ("CORE_CHAINCODE_MODE", "odd", ["chaincode.mode", "odd"]),
+        (
+            "CORE_CHAINCODE_SANDBOX",
+            "odd",
+            ["chaincode.sandbox", "odd"],
+        ),
+    ] {
+        refused(&world, variable, &[(variable, value)], &words).await;
+    }
+    let nowhere = Path::new("/nowhere/core.yaml");
+    assert!(Settings::load_file(nowhere, &Variables::new()).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_keep_a_peer_from_starting_are_named() {
+    let world = World::new().await;
     let key = world.path("msp/keystore/key_sk");
     let saved = fs::read(&key).expect("key");
-    fs::write(
-        &key,
-        world
-            .network
-            .two
-            .peer_key
-            .to_pkcs8_pem()
-            .expect("key")
-            .as_bytes(),
-    )
-    .expect("write");
-    check("another's key", &[], &["no private key in keystore"]).await;
+    let other = world.network.two.peer_key.to_pkcs8_pem().expect("key");
+    fs::write(&key, other.as_bytes()).expect("write");
+    let words = ["no private key in keystore"];
+    refused(&world, "another's key", &[], &words).await;
     fs::write(&key, saved).expect("write");
-    check(
-        "mode",
-        &[("CORE_CHAINCODE_MODE", "odd")],
-        &["chaincode.mode", "odd"],
-    )
-    .await;
-    check(
-        "sandbox",
-        &[("CORE_CHAINCODE_SANDBOX", "odd")],
-        &["chaincode.sandbox", "odd"],
-    )
-    .await;
     let file = world.path("file");
     fs::write(&file, b"").expect("write");
     let file = file.display().to_string();
-    check(
-        "data folder",
-        &[("CORE_PEER_FILESYSTEMPATH", &file)],
-        &["peer.fileSystemPath"],
-    )
-    .await;
+    let setting = [("CORE_PEER_FILESYSTEMPATH", file.as_str())];
+    refused(&world, "data folder", &setting, &["peer.fileSystemPath"]).await;
     let peer = world.start(&[]).await.expect("peer");
-    check(
-        "two peers on one folder",
-        &[],
-        &["in use by another process"],
-    )
-    .await;
+    let words = ["in use by another process"];
+    refused(&world, "two peers on one folder", &[], &words).await;
     peer.stop().await;
-    assert!(Settings::load_file(Path::new("/nowhere/core.yaml"), &Variables::new()).is_err());
 }

@@ -64,8 +64,8 @@ pub struct PeerChannel {
 }
 
 impl PeerChannel {
-    /// A channel over an open ledger whose newest configuration is `config`. `shared_config` is what
-    /// the ledger's collections follow.
+    /// A channel over an open ledger whose newest configuration is `config`. `shared_config` is
+    /// what the ledger's collections follow.
     pub fn new(
         ledger: Arc<Ledger>,
         config: Arc<ChannelConfig>,

@@ -545,7 +545,9 @@ impl Default for ChaincodeLogging {
         Self {
             level: "info".to_owned(),
             shim: "warning".to_owned(),
-            format: "%{color}%{time:2006-01-02 15:04:05.000 MST} [%{module}] %{shortfunc} -> %{level:.4s} %{id:03x}%{color:reset} %{message}".to_owned(),
+            format: "%{color}%{time:2006-01-02 15:04:05.000 MST} [%{module}] %{shortfunc} -> \
+                     %{level:.4s} %{id:03x}%{color:reset} %{message}"
+                .to_owned(),
         }
     }
 }

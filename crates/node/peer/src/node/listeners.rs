@@ -176,7 +176,9 @@ pub(crate) fn serve(
     let mut servers = JoinSet::new();
     let chaincode = ChaincodeListener::new(parts.chaincodes.clone()).into_service();
     let health = Serving::of(["protos.ChaincodeSupport"]);
-    let chaincode = Routes::new(chaincode).add_service(health).into_axum_router();
+    let chaincode = Routes::new(chaincode)
+        .add_service(health)
+        .into_axum_router();
     servers.spawn(bound.chaincode.serve(chaincode, shutdown.clone()));
     if let Some(operations) = bound.operations {
         servers.spawn(operations.serve(operations_router(&parts), shutdown.clone()));

@@ -72,8 +72,8 @@ pub enum NodeError {
     /// What the disk holds is unknown after a failed write: the process has to stop, and the next
     /// start recovers.
     #[error(
-        "the peer stops to protect its ledger; see to the disk and start it again, nothing that was \
-         acknowledged is lost: {0}"
+        "the peer stops to protect its ledger; see to the disk and start it again, nothing that \
+         was acknowledged is lost: {0}"
     )]
     Fatal(String),
 }
@@ -141,36 +141,6 @@ impl Node {
         let dev = options.chaincode_dev;
         let chaincodes = chaincode::assemble(&settings, &env, &channels, &identities, &bound, dev)?;
         let orderers = Arc::new(ConfiguredOrderers::new(tls.clone(), &settings)?);
-        let (fatal_tx, fatal) = mpsc::channel(1);
-        let keeper = Arc::new(ChannelKeeper {
-            validator: Arc::new(
-                Validator::new(settings.core.peer.validator_pool_size)
-                    .map_err(NodeError::Validate)?,
-            ),
-            options: committer_options(&settings),
-            following: Following {
-                signer: Arc::new(local::RequestSigner(identities.signer.clone())),
-                orderers: orderers.clone(),
-                clock: env.clock.clone(),
-                rng: env.rng.clone(),
-                max_pause: max_pause(&settings),
-            },
-            pulls: settings.core.peer.gossip.org_leader,
-            tls: tls.clone(),
-            channels: Arc::downgrade(&channels),
-            chaincodes: Arc::downgrade(&chaincodes),
-            shutdown: shutdown.clone(),
-            fatal: fatal_tx,
-            stopped: Stopped::default(),
-            heights: metrics.gauges(
-                "ledger_blockchain_height",
-                "Height of the chain in blocks.",
-                &["channel"],
-            ),
-            runtime: tokio::runtime::Handle::current(),
-            committers: Mutex::default(),
-        });
-        open_channels(&channels, &keeper).await?;
         let parts = listeners::Parts {
             settings: &settings,
             env: &env,
@@ -181,8 +151,11 @@ impl Node {
             tls,
             metrics,
             levels: options.levels,
-            stopped: keeper.stopped.clone(),
+            stopped: Stopped::default(),
         };
+        let (fatal_tx, fatal) = mpsc::channel(1);
+        let keeper = keeper(&parts, fatal_tx, &shutdown)?;
+        open_channels(&channels, &keeper).await?;
         let addresses = bound.addresses();
         let servers = listeners::serve(bound, parts, shutdown.clone());
         let peer = &settings.core.peer;
@@ -239,6 +212,43 @@ impl Node {
         tracing::info!("peer stopped");
         end
     }
+}
+
+/// What keeps the channels of this peer going.
+fn keeper(
+    parts: &listeners::Parts<'_>,
+    fatal: mpsc::Sender<String>,
+    shutdown: &CancellationToken,
+) -> Result<Arc<ChannelKeeper>, NodeError> {
+    let (settings, env) = (parts.settings, parts.env);
+    let peer = &settings.core.peer;
+    let validator = Validator::new(peer.validator_pool_size).map_err(NodeError::Validate)?;
+    let heights = parts.metrics.gauges(
+        "ledger_blockchain_height",
+        "Height of the chain in blocks.",
+        &["channel"],
+    );
+    Ok(Arc::new(ChannelKeeper {
+        validator: Arc::new(validator),
+        options: committer_options(settings),
+        following: Following {
+            signer: Arc::new(local::RequestSigner(parts.identities.signer.clone())),
+            orderers: parts.orderers.clone(),
+            clock: env.clock.clone(),
+            rng: env.rng.clone(),
+            max_pause: max_pause(settings),
+        },
+        pulls: peer.gossip.org_leader,
+        tls: parts.tls.clone(),
+        channels: Arc::downgrade(parts.channels),
+        chaincodes: Arc::downgrade(parts.chaincodes),
+        shutdown: shutdown.clone(),
+        fatal,
+        stopped: parts.stopped.clone(),
+        heights,
+        runtime: tokio::runtime::Handle::current(),
+        committers: Mutex::default(),
+    }))
 }
 
 fn committer_options(settings: &Settings) -> CommitterOptions {

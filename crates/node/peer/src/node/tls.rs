@@ -167,7 +167,8 @@ pub(crate) struct ConfiguredOrderers {
     overrides: Vec<Override>,
     connect_timeout: Duration,
     keepalive: (Duration, Duration),
-    /// Endpoints by channel, with the configuration's sequence, because they are asked for with every attempt.
+    /// Endpoints by channel, with the configuration's sequence: they are asked for with every
+    /// attempt.
     known: Mutex<BTreeMap<String, (u64, Vec<Endpoint>)>>,
 }
 
