@@ -63,6 +63,9 @@ pub enum ChaincodeSetupError {
     Tls(#[source] selvage_net::TlsError),
 }
 
+/// Makes what builds and starts packages, given the source of their files.
+pub type MakeHost = Box<dyn FnOnce(Arc<dyn PackageSource>) -> Arc<dyn ChaincodeHost> + Send>;
+
 /// What [`Chaincodes`] is made of.
 pub struct ChaincodeParts {
     /// Time, chance and disk.
@@ -75,8 +78,8 @@ pub struct ChaincodeParts {
     pub local: LocalMsp,
     /// Settings of calls and streams.
     pub runtime: RuntimeConfig,
-    /// Builds and starts packages. It is given the source of their files.
-    pub host: Box<dyn FnOnce(Arc<dyn PackageSource>) -> Arc<dyn ChaincodeHost> + Send>,
+    /// Builds and starts packages.
+    pub host: MakeHost,
     /// Issues certificates to chaincode; none without TLS on the chaincode listener.
     pub authority: Option<Arc<ChaincodeAuthority>>,
     /// Connects to chaincode that runs as a service.

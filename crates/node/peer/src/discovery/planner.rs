@@ -113,8 +113,11 @@ impl Planner {
             })
             .collect();
         let satisfies = |i: usize, p: &Principal| members[i].satisfies(p, msps);
-        let descriptor =
-            describe(&sets, members.len(), satisfies, |i| able[i]).map_err(|e| e.to_string())?;
+        let described = describe(&sets, members.len(), satisfies, |i| able[i]);
+        let descriptor = described.map_err(|e| {
+            warn_of_hidden_orgs(channel, config, &members);
+            e.to_string()
+        })?;
         Ok(Planned {
             descriptor,
             members,
@@ -147,6 +150,22 @@ impl Planner {
             }
         }
         Ok(members)
+    }
+}
+
+/// The usual reason for too few peers: an organisation whose peers nobody named.
+fn warn_of_hidden_orgs(channel: &PeerChannel, config: &ChannelConfig, members: &[Member]) {
+    let orgs = config
+        .application()
+        .into_iter()
+        .flat_map(|a| a.orgs().values());
+    for org in orgs.filter(|org| !members.iter().any(|m| m.msp_id == org.msp_id)) {
+        tracing::warn!(
+            channel = channel.id(),
+            msp_id = org.msp_id,
+            "no peer of this organisation can be found: set its anchor peers in the channel \
+             configuration"
+        );
     }
 }
 

@@ -67,8 +67,13 @@ async fn next_events(
         if height.wait_for(|height| *height > next).await.is_err() {
             return Ok(None);
         }
-        let block = channel.ledger().block_by_number(next);
-        let block = block.map_err(|e| Status::aborted(report(&e)))?;
+        let block = match channel.recent_block(next) {
+            Some(block) => block,
+            None => {
+                let block = channel.ledger().block_by_number(next);
+                Arc::new(block.map_err(|e| Status::aborted(report(&e)))?)
+            }
+        };
         let events = events_of(&block).map_err(|e| Status::aborted(e.to_string()))?;
         let events: Vec<_> = events.into_iter().filter(|e| wanted.take(e)).collect();
         let block_number = next;

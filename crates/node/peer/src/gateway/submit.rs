@@ -42,11 +42,14 @@ impl OrdererNode {
     }
 }
 
+/// The orderers under one sequence of a channel's configuration.
+type Known = (u64, Arc<Vec<OrdererNode>>);
+
 /// The orderers of each channel under the configuration in force.
 pub(super) struct OrdererConnections {
     orderers: Arc<dyn Orderers>,
     timeouts: GatewayTimeouts,
-    known: Mutex<HashMap<String, (u64, Arc<Vec<OrdererNode>>)>>,
+    known: Mutex<HashMap<String, Known>>,
 }
 
 impl OrdererConnections {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use prost::Message;
 use selvage_channel::ChannelConfig;
 use selvage_net::axum::Router;
@@ -13,11 +14,13 @@ use selvage_net::tonic::service::Routes;
 use selvage_net::tonic::{Code, Request, Status};
 use selvage_net::{CancellationToken, Endpoint, TlsError};
 use selvage_proto::common::Payload;
+use selvage_proto::gateway::{ChaincodeEventsRequest, SignedChaincodeEventsRequest};
 use selvage_proto::gateway::{
     CommitStatusResponse, EndorseRequest, EndorseResponse, ErrorDetail, EvaluateRequest,
     EvaluateResponse, SignedCommitStatusRequest, SubmitRequest,
 };
 use selvage_proto::google::rpc;
+use selvage_proto::orderer::{SeekPosition, SeekSpecified, seek_position};
 use selvage_proto::peer::{ChaincodeActionPayload, Transaction};
 
 use super::client::{Ask, args, identity, propose};
@@ -281,4 +284,125 @@ async fn failures_are_told_in_fabrics_words() {
             .starts_with("rpc error: code = Unavailable desc = "),
         "{detail:?}"
     );
+}
+
+fn signed_events(net: &Net, after: &str, start: u64) -> SignedChaincodeEventsRequest {
+    let user = identity(&net.corpus, "org1", "users", "User1");
+    let specified = seek_position::Type::Specified(SeekSpecified { number: start });
+    let request = ChaincodeEventsRequest {
+        channel_id: "goldchannel".to_owned(),
+        chaincode_id: "gold".to_owned(),
+        identity: user.serialized(),
+        start_position: Some(SeekPosition {
+            r#type: Some(specified),
+        }),
+        after_transaction_id: after.to_owned(),
+    };
+    let bytes = bytes::Bytes::from(request.encode_to_vec());
+    SignedChaincodeEventsRequest {
+        signature: user.sign(&bytes).into(),
+        request: bytes,
+    }
+}
+
+#[tokio::test]
+async fn events_are_replayed_from_a_block_or_after_a_transaction() {
+    let Some(golden) = selvage_testing::golden_dir("golden chaincode events") else {
+        return;
+    };
+    let net = net(&golden.join("corpus"), Vec::new()).await;
+    let mut after = String::new();
+    let mut names = Vec::new();
+    let request = signed_events(&net, "", 0);
+    let events = net.gateway.chaincode_events(Request::new(request)).await;
+    let mut events = events.unwrap().into_inner();
+    for block_number in [133, 134, 135] {
+        let response = events.next().await.unwrap().unwrap();
+        assert_eq!(
+            (response.block_number, response.events.len()),
+            (block_number, 1)
+        );
+        names.push(response.events[0].event_name.clone());
+        if block_number == 133 {
+            after = response.events[0].tx_id.clone();
+        }
+    }
+    assert_eq!(names, ["made-dNN", "written", "empty"]);
+    let request = signed_events(&net, &after, 0);
+    let events = net.gateway.chaincode_events(Request::new(request)).await;
+    let first = events.unwrap().into_inner().next().await.unwrap().unwrap();
+    assert_eq!(first.events[0].event_name, "written");
+    let mut forged = signed_events(&net, "", 0);
+    forged.signature = bytes::Bytes::from_static(b"x");
+    let refused = net.gateway.chaincode_events(Request::new(forged)).await;
+    assert_eq!(
+        refused.err().map(|s| s.code()),
+        Some(Code::PermissionDenied)
+    );
+}
+
+#[tokio::test]
+async fn orderers_that_are_gone_are_named() {
+    let Some(golden) = selvage_testing::golden_dir("golden submit failures") else {
+        return;
+    };
+    let gone = Server::bind("127.0.0.1:0", ServerOptions::grpc(None))
+        .await
+        .unwrap();
+    let address = gone.local_addr().to_string();
+    drop(gone);
+    let net = net(&golden.join("corpus"), vec![address.clone()]).await;
+    let request: SubmitRequest = net.recorded("submit-request.bin");
+    let refused = net
+        .gateway
+        .submit(Request::new(request.clone()))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert_eq!(
+        refused.message(),
+        "no orderers could successfully process transaction"
+    );
+    let detail = &details(&refused)[0];
+    assert_eq!(detail.address, address);
+    assert!(
+        detail
+            .message
+            .starts_with("rpc error: code = Unavailable desc = "),
+        "{detail:?}"
+    );
+    let check = |request: SubmitRequest, code, text: &'static str| {
+        let gateway = net.gateway.clone();
+        async move {
+            let refused = gateway.submit(Request::new(request)).await.unwrap_err();
+            assert_eq!((refused.code(), refused.message()), (code, text));
+        }
+    };
+    let empty = SubmitRequest::default();
+    check(
+        empty,
+        Code::InvalidArgument,
+        "a prepared transaction is required",
+    )
+    .await;
+    let mut unsigned = request.clone();
+    unsigned
+        .prepared_transaction
+        .as_mut()
+        .unwrap()
+        .signature
+        .clear();
+    check(
+        unsigned,
+        Code::InvalidArgument,
+        "prepared transaction must be signed",
+    )
+    .await;
+    let elsewhere = SubmitRequest {
+        channel_id: "nowhere".to_owned(),
+        ..request
+    };
+    let text = "failed to get config for channel [nowhere]: could not get last config for channel \
+                nowhere";
+    check(elsewhere, Code::FailedPrecondition, text).await;
 }

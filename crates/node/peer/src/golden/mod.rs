@@ -2,6 +2,8 @@
 
 mod client;
 mod contract;
+mod discovery;
+mod doors;
 mod endorse;
 mod evaluate;
 mod gateway;

@@ -184,6 +184,10 @@ impl GoldenPeer {
             .unwrap()
     }
 
+    pub(super) fn set_clock(&self, nanos: i64) {
+        self.env.clock.set_unix_nanos(nanos);
+    }
+
     /// Sets the clock to the time a proposal claims.
     pub(super) fn at_time_of(&self, signed: &SignedProposal) {
         if let Some(nanos) = timestamp(signed) {

@@ -4,7 +4,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use prost::Message;
 use selvage_chaincode::ccaas::{ServerClientAuth, ServerEndpoint, ServerTls as ServiceTls};
@@ -176,7 +175,7 @@ async fn services_are_dialled_over_mutual_tls() {
     let mut stream = ServiceDialler.dial(endpoint(root_pem)).await.unwrap();
     let first = stream.inbound.recv().await.unwrap();
     assert_eq!(first.r#type, Type::Register as i32);
-    let id = selvage_proto::peer::ChaincodeId::decode(Bytes::from(first.payload)).unwrap();
+    let id = selvage_proto::peer::ChaincodeId::decode(first.payload).unwrap();
     assert_eq!(id.name, "gold:01");
     let other = Authority::new_root(&Subject::named("others"), validity).unwrap();
     let refused = ServiceDialler

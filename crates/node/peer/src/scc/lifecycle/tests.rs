@@ -219,8 +219,8 @@ fn a_definition_goes_from_approval_to_commit() {
     };
     let ready = net.call(1, "CheckCommitReadiness", check.clone());
     let ready = wire::CheckCommitReadinessResult::decode(ready.payload).unwrap();
-    assert_eq!(ready.approvals["Org1MSP"], true);
-    assert_eq!(ready.approvals["Org2MSP"], false);
+    assert!(ready.approvals["Org1MSP"]);
+    assert!(!ready.approvals["Org2MSP"]);
     assert_eq!(ready.mismatches["Org2MSP"].items, ["ChaincodeParameters"]);
     let other = wire::CheckCommitReadinessArgs {
         version: "2".into(),
@@ -242,7 +242,7 @@ fn a_definition_goes_from_approval_to_commit() {
     let found = wire::QueryChaincodeDefinitionResult::decode(found.payload).unwrap();
     assert_eq!((found.sequence, found.version.as_str()), (1, "1.0"));
     assert_eq!(found.endorsement_plugin, "escc");
-    assert_eq!(found.approvals["Org1MSP"], true);
+    assert!(found.approvals["Org1MSP"]);
     let all = net.call(
         1,
         "QueryChaincodeDefinitions",
