@@ -1,18 +1,21 @@
 import { Object as ContractObject, Property } from 'fabric-contract-api';
 
-/** What the ledger keeps about one asset. The field names are those Fabric's samples use. */
+/**
+ * What the ledger keeps about one asset. The field names are those Fabric's samples use. Types are
+ * given to `Property`, because the compiler tells it `Object` about fields it infers.
+ */
 @ContractObject()
 export class Asset {
-    @Property()
+    @Property('ID', 'string')
     public ID = '';
 
-    @Property()
+    @Property('Color', 'string')
     public Color = '';
 
     @Property('Size', 'number')
     public Size = 0;
 
-    @Property()
+    @Property('Owner', 'string')
     public Owner = '';
 
     @Property('AppraisedValue', 'number')
