@@ -31,7 +31,12 @@ fn validate(c: &mut Criterion) {
     group.bench_function("judge", |b| {
         b.iter_batched(
             || bench.validator.prepare(&block, &bench.scope),
-            |prepared| bench.validator.judge(&prepared, &bench.world).expect("judged"),
+            |prepared| {
+                bench
+                    .validator
+                    .judge(&prepared, &bench.world)
+                    .expect("judged")
+            },
             BatchSize::LargeInput,
         );
     });
