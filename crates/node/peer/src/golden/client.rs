@@ -60,6 +60,15 @@ fn nonce(ask: &Ask<'_>) -> Bytes {
 
 /// A signed proposal. Its nonce follows from the request, so tests are repeatable.
 pub(super) fn propose(signer: &SigningIdentity, ask: &Ask<'_>) -> SignedProposal {
+    propose_with(signer, ask, None)
+}
+
+/// The same, with a value in its transient map.
+pub(super) fn propose_with(
+    signer: &SigningIdentity,
+    ask: &Ask<'_>,
+    transient: Option<&'static str>,
+) -> SignedProposal {
     let id = ChaincodeId {
         name: ask.chaincode.to_owned(),
         ..Default::default()
@@ -98,7 +107,10 @@ pub(super) fn propose(signer: &SigningIdentity, ask: &Ask<'_>) -> SignedProposal
     };
     let payload = ChaincodeProposalPayload {
         input: invocation.encode_to_vec().into(),
-        transient_map: Default::default(),
+        transient_map: transient
+            .map(|v| ("value".to_owned(), v.into()))
+            .into_iter()
+            .collect(),
     };
     let proposal = Proposal {
         header: header.encode_to_vec().into(),

@@ -23,7 +23,7 @@ use selvage_proto::google::rpc;
 use selvage_proto::orderer::{SeekPosition, SeekSpecified, seek_position};
 use selvage_proto::peer::{ChaincodeActionPayload, Transaction};
 
-use super::client::{Ask, args, identity, propose};
+use super::client::{Ask, args, identity, propose, propose_with};
 use super::peer::{GoldenPeer, read};
 use crate::channels::PeerChannel;
 use crate::deliver::Orderers;
@@ -405,4 +405,68 @@ async fn orderers_that_are_gone_are_named() {
     let text = "failed to get config for channel [nowhere]: could not get last config for channel \
                 nowhere";
     check(elsewhere, Code::FailedPrecondition, text).await;
+}
+
+#[tokio::test]
+async fn transient_data_goes_only_to_members() {
+    let Some(golden) = selvage_testing::golden_dir("transient data through the gateway") else {
+        return;
+    };
+    let net = net(&golden.join("corpus"), Vec::new()).await;
+    let request = |list: &[&str], transient, orgs: &[&str]| {
+        let ask = Ask {
+            channel: "goldchannel",
+            chaincode: "gold",
+            args: args(list),
+            time: 1_795_376_000_000_000_000,
+        };
+        let user = identity(&net.corpus, "org1", "users", "User1");
+        let signed = propose_with(&user, &ask, transient);
+        net.both_at(&signed);
+        let request = EndorseRequest {
+            proposed_transaction: Some(signed),
+            endorsing_organizations: orgs.iter().map(|o| (*o).to_owned()).collect(),
+            ..Default::default()
+        };
+        net.gateway.endorse(Request::new(request))
+    };
+    let secret = Some("secret");
+    // The policy asks for both organisations, but only one may see the collection.
+    let refused = request(&["putPrivate", "collOrg1", "z72.t1"], secret, &[])
+        .await
+        .unwrap_err();
+    let text = "requires endorsement from organisation(s) that are not in the distribution policy \
+                of the private data collection(s): [collOrg1]; retry specifying trusted endorsing \
+                organizations to protect transient data";
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (Code::FailedPrecondition, text)
+    );
+    let both = ["Org1MSP", "Org2MSP"];
+    let trusted = request(&["putPrivate", "collOrg1", "z72.t2"], secret, &both)
+        .await
+        .unwrap();
+    assert_eq!(parts(&trusted.into_inner()).1.len(), 2);
+    let shared = request(&["putPrivate", "collTtl", "z72.t3"], secret, &[])
+        .await
+        .unwrap();
+    assert_eq!(parts(&shared.into_inner()).1.len(), 2);
+    let unknown = request(&["put", "z72.t4", "1"], None, &["Org9MSP"])
+        .await
+        .unwrap_err();
+    let text = "failed to find any endorsing peers for org(s): Org9MSP";
+    assert_eq!(
+        (unknown.code(), unknown.message()),
+        (Code::Unavailable, text)
+    );
+    let nothing = net
+        .gateway
+        .endorse(Request::new(EndorseRequest::default()))
+        .await
+        .unwrap_err();
+    let text = "the proposed transaction must contain a signed proposal";
+    assert_eq!(
+        (nothing.code(), nothing.message()),
+        (Code::InvalidArgument, text)
+    );
 }
