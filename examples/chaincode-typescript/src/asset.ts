@@ -4,8 +4,6 @@ import { Object as ContractObject, Property } from 'fabric-contract-api';
  * What the ledger keeps about one asset. The field names are those Fabric's samples use. Types are
  * given to `Property`, because the compiler tells it `Object` about fields it infers.
  */
-// The types are named: from a field's initial value alone the compiler tells decorators only `Object`,
-// which the contract's metadata cannot refer to.
 @ContractObject()
 export class Asset {
     @Property('ID', 'string')
