@@ -267,14 +267,7 @@ impl Stub<'_> {
                 let rows = kvs(&self.drain(first, None).await?);
                 ok(rows_json(&rows))
             }
-            "history" => {
-                let get = GetHistoryForKey {
-                    key: text(&args[0])?.to_owned(),
-                };
-                let first = self.request(Type::GetHistoryForKey, get).await?;
-                let first = QueryResponse::decode(first).unwrap();
-                ok(history_json(&self.drain(first, None).await?))
-            }
+            "history" => self.history(&args[0]).await,
             "manyReads" => {
                 let rows = self.simple_range(&args[0], &args[1], None).await?;
                 for key in &args[3..] {
@@ -302,6 +295,15 @@ impl Stub<'_> {
                 ok(out)
             }
         }
+    }
+
+    async fn history(&mut self, key: &Bytes) -> Outcome {
+        let get = GetHistoryForKey {
+            key: text(key)?.to_owned(),
+        };
+        let first = self.request(Type::GetHistoryForKey, get).await?;
+        let first = QueryResponse::decode(first).unwrap();
+        ok(history_json(&self.drain(first, None).await?))
     }
 
     async fn range_paged(&mut self, args: &[Bytes]) -> Outcome {
