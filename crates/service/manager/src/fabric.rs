@@ -22,6 +22,8 @@ pub(crate) struct ChaincodePlan {
     pub(crate) name: String,
     /// Version in the definition.
     pub(crate) version: String,
+    /// A function that only reads and its arguments, to see whether the chaincode answers.
+    pub(crate) probe: &'static [&'static str],
     /// Label of the package.
     pub(crate) label: String,
     /// Fabric package (`tgz`).
@@ -80,6 +82,6 @@ pub(crate) trait Fabric: Send + Sync {
         &'a self,
         site: &'a Site,
         channel: &'a ChannelPlan,
-        chaincode: Option<&'a str>,
+        chaincode: Option<&'a ChaincodePlan>,
     ) -> Answer<'a, ()>;
 }

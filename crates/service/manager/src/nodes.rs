@@ -192,6 +192,29 @@ impl Nodes {
     }
 }
 
+/// Waits until every peer has the blocks that any of them has now. Peers asked to endorse the same
+/// proposal at different heights read different versions and do not agree.
+async fn level(admins: &[PeerAdmin], channel: &str) -> Result<(), ManagerError> {
+    let height = |admin: &PeerAdmin| {
+        let admin = admin.clone();
+        async move {
+            let info = admin.channel_info(channel).await;
+            info.map(|i| i.height)
+                .map_err(|e| failed(admin.peer().address(), &e))
+        }
+    };
+    let heights = try_join_all(admins.iter().map(height)).await?;
+    let highest = heights.into_iter().max().unwrap_or_default();
+    try_join_all(admins.iter().map(|admin| async move {
+        while height(admin).await? < highest {
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok::<(), ManagerError>(())
+    }))
+    .await?;
+    Ok(())
+}
+
 fn failed(whom: &str, error: &ClientError) -> ManagerError {
     ManagerError::Driver(format!("{whom}: {}", error.text()))
 }
@@ -286,6 +309,7 @@ impl Fabric for Nodes {
                     members.map(|o| self.approve(site, channel, o, &definition, &package_id)),
                 )
                 .await?;
+                level(&admins, &channel.name).await?;
                 self.commit(site, channel, &definition).await?;
             }
             // A transaction is good only where the definition has arrived.
@@ -325,17 +349,20 @@ impl Fabric for Nodes {
         &'a self,
         site: &'a Site,
         channel: &'a ChannelPlan,
-        chaincode: Option<&'a str>,
+        chaincode: Option<&'a ChaincodePlan>,
     ) -> Answer<'a, ()> {
         Box::pin(async move {
             let admins = self.admins(site, channel)?;
             let checks = admins.iter().map(|admin| async move {
                 let info = admin.channel_info(&channel.name).await;
                 info.map_err(|e| failed(admin.peer().address(), &e))?;
-                let Some(name) = chaincode else { return Ok(()) };
+                let probe = chaincode.and_then(|c| Some((c, c.probe.split_first()?)));
+                let Some((plan, (function, args))) = probe else {
+                    return Ok(());
+                };
                 let gateway =
                     Gateway::new(admin.peer().clone(), admin.user().clone(), &channel.name);
-                let call = Invocation::new(name, "org.hyperledger.fabric:GetMetadata");
+                let call = Invocation::new(&plan.name, function).args(args);
                 let own = [admin.user().msp_id().to_owned()];
                 let answer = gateway.evaluate(&call, &own).await;
                 answer

@@ -49,6 +49,7 @@ pub(crate) fn plan(samples: &[Sample], language: &str) -> Result<ChaincodePlan, 
     Ok(ChaincodePlan {
         name: SAMPLE_NAME.to_owned(),
         version: SAMPLE_VERSION.to_owned(),
+        probe: &["AssetExists", "asset1"],
         label,
         package,
     })

@@ -60,7 +60,12 @@ fn seconds(time: Option<i64>) -> String {
 /// The index row of a block; `before` is the number of transactions in earlier blocks.
 pub(super) fn entry(view: &BlockView, before: u64) -> BlockEntry {
     let mut creators: BTreeMap<String, u32> = BTreeMap::new();
-    for transaction in &view.transactions {
+    // Genesis blocks have no creator.
+    let created = view
+        .transactions
+        .iter()
+        .filter(|t| !t.creator.msp_id.is_empty());
+    for transaction in created {
         *creators
             .entry(transaction.creator.msp_id.clone())
             .or_default() += 1;

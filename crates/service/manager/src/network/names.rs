@@ -236,6 +236,12 @@ impl Folders {
         self.root.join("nodes").join(&node.name)
     }
 
+    /// Chaincode built on this host, for the peers of every instance.
+    pub(crate) fn build_cache(&self) -> PathBuf {
+        let data = self.root.ancestors().nth(2).unwrap_or(&self.root);
+        data.join("chaincode-builds")
+    }
+
     /// A channel's genesis block.
     pub(crate) fn genesis(&self, channel: &str) -> PathBuf {
         self.root.join("channels").join(format!("{channel}.block"))

@@ -79,7 +79,8 @@ fn core(network: &Network, folders: &Folders, org: &Org, node: &Node, listen: Ip
     json!({
         "peer": {
             "id": node.name,
-            "networkId": org.hash,
+            // The chaincode's log lines carry `<networkId>-<id>`, in BCS `dev-peer-<hash>-<n>`.
+            "networkId": "dev",
             "listenAddress": SocketAddr::new(listen, node.port).to_string(),
             "address": address,
             "chaincodeListenAddress": format!("{LOOPBACK}:{}", node.third_port),
@@ -104,6 +105,8 @@ fn core(network: &Network, folders: &Folders, org: &Org, node: &Node, listen: Ip
             "localMspId": org.msp_id(),
             "gateway": { "enabled": true },
         },
+        // Every peer of this host shares what was built, so a package is built once.
+        "chaincode": { "buildCache": text(&folders.build_cache()) },
         "ledger": { "snapshots": { "rootDir": text(&dir.join("data/snapshots")) } },
         "operations": {
             "listenAddress": format!("{LOOPBACK}:{}", node.operations_port),

@@ -240,7 +240,7 @@ impl CreateParts {
 
     async fn verify(&self) -> Result<(), ManagerError> {
         let site = self.site().await?;
-        let chaincode = self.chaincode.as_ref().map(|c| c.name.as_str());
+        let chaincode = self.chaincode.as_ref();
         let channels = site.network.channels.iter();
         try_join_all(channels.map(|c| self.fabric.smoke(&site, c, chaincode))).await?;
         Ok(())

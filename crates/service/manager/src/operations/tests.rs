@@ -182,6 +182,7 @@ impl Bench {
             chaincode: Some(ChaincodePlan {
                 name: "basic".into(),
                 version: "1.0".into(),
+                probe: &["Exists", "x"],
                 label: "basic_1.0".into(),
                 package: bytes::Bytes::new(),
             }),
