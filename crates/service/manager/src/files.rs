@@ -19,12 +19,12 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), ManagerError> {
 /// Writes a file so that a crash leaves the old content or the new, never half of it: a temporary
 /// file beside it, synced, renamed over it, then the folder synced. Mode 0600.
 pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<(), ManagerError> {
-    write_mode(path, content, 0o600)
+    write_mode(path, content, PRIVATE)
 }
 
 /// As [`write_private`], readable by everyone: for certificates.
 pub(crate) fn write_public(path: &Path, content: &[u8]) -> Result<(), ManagerError> {
-    write_mode(path, content, 0o644)
+    write_mode(path, content, PUBLIC)
 }
 
 fn write_mode(path: &Path, content: &[u8], mode: u32) -> Result<(), ManagerError> {
@@ -45,6 +45,32 @@ fn write_mode(path: &Path, content: &[u8], mode: u32) -> Result<(), ManagerError
     file.sync_all().map_err(fail)?;
     fs::rename(&temporary, path).map_err(fail)?;
     File::open(folder).and_then(|d| d.sync_all()).map_err(fail)
+}
+
+/// Mode of keys and of everything else that is nobody's business.
+pub(crate) const PRIVATE: u32 = 0o600;
+/// Mode of certificates.
+pub(crate) const PUBLIC: u32 = 0o644;
+
+/// Writes a file without waiting for the disk; for many files that [`sync_volume`] covers together.
+pub(crate) fn write_unsynced(path: &Path, content: &[u8], mode: u32) -> Result<(), ManagerError> {
+    let fail = |e| ManagerError::file("write", path, e);
+    make_dir(path.parent().unwrap_or(Path::new(".")))?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(path)
+        .map_err(fail)?;
+    file.write_all(content).map_err(fail)
+}
+
+/// Waits until everything written to the volume of a folder is on the disk.
+pub(crate) fn sync_volume(folder: &Path) -> Result<(), ManagerError> {
+    let fail = |e| ManagerError::file("sync", folder, e);
+    let folder = File::open(folder).map_err(fail)?;
+    nix::unistd::syncfs(&folder).map_err(|e| fail(e.into()))
 }
 
 /// Reads a file of at most `limit` bytes.

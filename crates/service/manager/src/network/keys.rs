@@ -1,21 +1,19 @@
 //! Key material: for every organisation a certificate authority, a TLS authority, an administrator,
 //! a user and its nodes, laid out as Fabric's tools lay it out, with NodeOUs on.
 //!
-//! What exists is kept: making the material again after a crash completes it and changes nothing
-//! that was handed out.
+//! The material is made whole or not at all: a mark says that it is complete and on the disk. What a
+//! crash left without the mark was handed to nobody and is made anew.
 
 use std::path::Path;
 
+use selvage_crypto::PrivateKey;
 use selvage_crypto::issue::{Authority, LeafProfile, NodeRole, Subject, Validity};
-use selvage_crypto::{Certificate, PrivateKey};
 
 use super::{Folders, Network, Node, Org, OrgKind};
 use crate::clock;
 use crate::error::ManagerError;
-use crate::files::{make_dir, read_limited, write_private, write_public};
+use crate::files::{PRIVATE, PUBLIC, remove_dir, sync_volume, write_private, write_unsynced};
 
-/// Largest certificate or key file that is read.
-const MOST: u64 = 64 * 1024;
 /// Users every organisation starts with.
 pub(crate) const ADMIN: &str = "Admin";
 /// The first user.
@@ -25,10 +23,18 @@ fn fail(doing: &'static str) -> impl FnOnce(selvage_crypto::CryptoError) -> Mana
     move |source| ManagerError::Keys { doing, source }
 }
 
-/// Makes whatever is missing of an instance's key material.
+/// Name of the mark in an instance's folder.
+const MARK: &str = "keys.complete";
+
+/// Makes an instance's key material, unless it is there.
 pub(crate) fn make(network: &Network, folders: &Folders) -> Result<(), ManagerError> {
+    let mark = folders.root().join(MARK);
+    if mark.exists() {
+        return Ok(());
+    }
     for org in network.orgs() {
         let folder = folders.org(org);
+        remove_dir(&folder)?;
         let ca = authority(&folder.join("ca"), org, "ca")?;
         let tls = authority(&folder.join("tlsca"), org, "tlsca")?;
         let maker = Maker {
@@ -42,10 +48,13 @@ pub(crate) fn make(network: &Network, folders: &Folders) -> Result<(), ManagerEr
             maker.user(&folders.user(org, USER), USER, NodeRole::Client)?;
         }
         for node in &org.nodes {
+            remove_dir(&folders.node(node))?;
             maker.node(&folders.node(node), node, &network.host)?;
         }
     }
-    Ok(())
+    // One wait for the disk instead of one per file.
+    sync_volume(folders.root())?;
+    write_private(&mark, b"")
 }
 
 /// `ca.<org>-cert.pem`, the certificate of an authority.
@@ -59,31 +68,19 @@ pub(crate) fn authority_key(org: &Org) -> String {
 }
 
 fn authority(folder: &Path, org: &Org, kind: &str) -> Result<Authority, ManagerError> {
-    let cert_path = folder.join(authority_cert(org, kind));
-    let key_path = folder.join(authority_key(org));
-    if cert_path.exists() && key_path.exists() {
-        return read_authority(&cert_path, &key_path);
-    }
     let mut subject = Subject::in_san_francisco(format!("{kind}.{}", org.hash));
     subject.organization.clone_from(&org.hash);
     let made = Authority::new_root(&subject, Validity::ten_years(clock::now_s()))
         .map_err(fail("make a certificate authority"))?;
-    write_key(&key_path, made.key())?;
-    write_public(&cert_path, made.certificate().to_pem().as_bytes())?;
+    write_key(&folder.join(authority_key(org)), made.key())?;
+    let cert = folder.join(authority_cert(org, kind));
+    write_unsynced(&cert, made.certificate().to_pem().as_bytes(), PUBLIC)?;
     Ok(made)
-}
-
-fn read_authority(cert: &Path, key: &Path) -> Result<Authority, ManagerError> {
-    let cert = Certificate::from_pem(&read_limited(cert, MOST)?)
-        .map_err(fail("read an authority's certificate"))?;
-    let key =
-        PrivateKey::from_pem(&read_limited(key, MOST)?).map_err(fail("read an authority's key"))?;
-    Authority::from_parts(cert, key).map_err(fail("use a certificate authority"))
 }
 
 fn write_key(path: &Path, key: &PrivateKey) -> Result<(), ManagerError> {
     let pem = key.to_pkcs8_pem().map_err(fail("write a key"))?;
-    write_private(path, pem.as_bytes())
+    write_unsynced(path, pem.as_bytes(), PRIVATE)
 }
 
 struct Maker<'a> {
@@ -97,13 +94,13 @@ impl Maker<'_> {
     fn organisation_msp(&self, msp: &Path) -> Result<(), ManagerError> {
         let ca = authority_cert(self.org, "ca");
         let root = self.ca.certificate().to_pem();
-        write_new(&msp.join("cacerts").join(&ca), root.as_bytes())?;
-        write_new(
+        write_public(&msp.join("cacerts").join(&ca), root.as_bytes())?;
+        write_public(
             &msp.join("tlscacerts")
                 .join(authority_cert(self.org, "tlsca")),
             self.tls.certificate().to_pem().as_bytes(),
         )?;
-        write_new(&msp.join("config.yaml"), node_ous(&ca).as_bytes())
+        write_public(&msp.join("config.yaml"), node_ous(&ca).as_bytes())
     }
 
     /// An identity: one key in `keystore`, one certificate in `signcerts`.
@@ -115,27 +112,18 @@ impl Maker<'_> {
         role: NodeRole,
     ) -> Result<(), ManagerError> {
         let cert = msp.join("signcerts").join(format!("{file}-cert.pem"));
-        if cert.exists() {
-            return Ok(());
-        }
         let profile = LeafProfile::identity(common_name, role, Validity::ten_years(clock::now_s()));
         let (made, key) = self
             .ca
             .issue_new(&profile)
             .map_err(fail("issue a certificate"))?;
         let store = msp.join("keystore");
-        // A key without certificate is left over from a crash; exactly one may be there.
-        crate::files::remove_dir(&store)?;
-        make_dir(&store)?;
         write_key(&store.join(format!("{}_sk", uuid::Uuid::new_v4())), &key)?;
         write_public(&cert, made.to_pem().as_bytes())
     }
 
     fn tls(&self, folder: &Path, name: &str, hosts: &[&str]) -> Result<(), ManagerError> {
         let cert = folder.join("server.crt");
-        if cert.exists() {
-            return Ok(());
-        }
         let profile = LeafProfile::tls(name, hosts, Validity::ten_years(clock::now_s()));
         let (made, key) = self
             .tls
@@ -178,12 +166,8 @@ impl Maker<'_> {
     }
 }
 
-fn write_new(path: &Path, content: &[u8]) -> Result<(), ManagerError> {
-    if path.exists() {
-        Ok(())
-    } else {
-        write_public(path, content)
-    }
+fn write_public(path: &Path, content: &[u8]) -> Result<(), ManagerError> {
+    write_unsynced(path, content, PUBLIC)
 }
 
 /// `config.yaml` of an MSP: which organisational unit means which role.
@@ -219,6 +203,7 @@ pub(crate) fn only_file(folder: &Path) -> Result<std::path::PathBuf, ManagerErro
 mod tests {
     use super::*;
     use crate::network::testing;
+    use selvage_crypto::Certificate;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -245,8 +230,8 @@ mod tests {
         let ca = folders.org(org).join("ca").join(authority_cert(org, "ca"));
         let ca = Certificate::from_pem(&std::fs::read(ca).expect("ca")).expect("parses");
         parsed.verify_issued_by(&ca).expect("chains");
-        // A crash after the key and before the certificate leaves no second key.
-        std::fs::remove_file(&cert).expect("removed");
+        // A crash before the mark: everything is made anew, nothing twice.
+        std::fs::remove_file(dir.path().join(MARK)).expect("removed");
         make(&network, &folders).expect("made again");
         only_file(&admin.join("keystore")).expect("still one key");
         let user = only_file(&folders.user(org, USER).join("msp/signcerts")).expect("user");

@@ -132,7 +132,12 @@ impl Fabric for Stand {
         Box::pin(async { Ok(vec![]) })
     }
 
-    fn smoke<'a>(&'a self, _: &'a Site, _: &'a ChannelPlan, _: Option<&'a str>) -> Answer<'a, ()> {
+    fn smoke<'a>(
+        &'a self,
+        _: &'a Site,
+        _: &'a ChannelPlan,
+        _: Option<&'a ChaincodePlan>,
+    ) -> Answer<'a, ()> {
         Box::pin(async { self.call("verify") })
     }
 }
