@@ -10,6 +10,7 @@ use selvage_env::System;
 
 use crate::BenchError;
 use crate::commits::{self, Commits};
+use crate::connections;
 use crate::load::{Counters, Run, Settings, Work};
 use crate::plan::Plan;
 use crate::processes::{self, Watched};
@@ -175,7 +176,8 @@ async fn prepare(arguments: BenchArgs) -> Result<Run, BenchError> {
         rng: &*rng,
         channel: &target.channel,
     };
-    let plan = Plan::make(&target, &author, settings.gateway || work == Work::Evaluate).await?;
+    let own = connections::throwaway_identity(&System)?;
+    let plan = Plan::make(&target, &author, &own).await?;
     Ok(Run {
         target,
         plan,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use selvage_net::tls::TlsIdentity;
 use selvage_proto::discovery::query::Query as Asked;
 use selvage_proto::discovery::query_result::Result as Answer;
 use selvage_proto::discovery::{
@@ -29,21 +30,15 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Asks the target's peer. `only_own` skips what a run through the gateway does not need.
+    /// Asks the target's peer. A run through the gateway needs the answer too: it says whose
+    /// processor time is the network's.
     pub(crate) async fn make(
         target: &Target,
         author: &Author<'_>,
-        only_own: bool,
+        own: &TlsIdentity,
     ) -> Result<Self, BenchError> {
-        let peer = Connection::open(&target.peer)?;
-        if only_own {
-            return Ok(Self {
-                endorsers: vec![peer.clone()],
-                peer,
-                orderers: Vec::new(),
-            });
-        }
-        let (config, descriptor) = ask(target, author, &peer).await?;
+        let peer = Connection::open(&target.peer, own)?;
+        let (config, descriptor) = ask(target, author, &peer, own).await?;
         let orderers = if target.orderers.is_empty() {
             orderers_of(&config)
         } else {
@@ -52,10 +47,10 @@ impl Plan {
         if orderers.is_empty() {
             return Err(BenchError::Plan("the channel names no orderer".into()));
         }
-        let endorsers = endorsers_of(target, &config, &descriptor, &peer)?;
+        let endorsers = endorsers_of(target, &config, &descriptor, &peer, own)?;
         let orderers = orderers
             .iter()
-            .map(Connection::open)
+            .map(|o| Connection::open(o, own))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             peer,
@@ -69,6 +64,7 @@ async fn ask(
     target: &Target,
     author: &Author<'_>,
     peer: &Connection,
+    own: &TlsIdentity,
 ) -> Result<(ConfigResult, EndorsementDescriptor), BenchError> {
     let failed = |reason: String| BenchError::Call {
         call: "Discover",
@@ -89,7 +85,7 @@ async fn ask(
     let request = Request {
         authentication: Some(AuthInfo {
             client_identity: author.identity.serialized(),
-            client_tls_cert_hash: Bytes::new(),
+            client_tls_cert_hash: Bytes::copy_from_slice(&own.leaf_hash()),
         }),
         queries: vec![
             query(Asked::ConfigQuery(ConfigQuery {})),
@@ -143,7 +139,8 @@ fn endorsers_of(
     target: &Target,
     config: &ConfigResult,
     descriptor: &EndorsementDescriptor,
-    own: &Connection,
+    named: &Connection,
+    own: &TlsIdentity,
 ) -> Result<Vec<Connection>, BenchError> {
     let nobody = || BenchError::Plan(format!("no set of peers can endorse {}", target.chaincode));
     let layout = descriptor.layouts.first().ok_or_else(nobody)?;
@@ -159,19 +156,22 @@ fn endorsers_of(
             .filter_map(|p| endpoint_of(p, &config.msps))
             .collect();
         // The peer that the file names comes first: its address is known to be reachable.
-        found.sort_by_key(|(address, _)| *address != own.address);
+        found.sort_by_key(|(address, _)| *address != named.address);
         if found.len() < *count as usize {
             return Err(nobody());
         }
         for (address, tls_roots) in found.into_iter().take(*count as usize) {
-            if address == own.address {
-                chosen.push(own.clone());
+            if address == named.address {
+                chosen.push(named.clone());
             } else {
-                chosen.push(Connection::open(&Node {
-                    address,
-                    tls_roots,
-                    server_name: None,
-                })?);
+                chosen.push(Connection::open(
+                    &Node {
+                        address,
+                        tls_roots,
+                        server_name: None,
+                    },
+                    own,
+                )?);
             }
         }
     }
