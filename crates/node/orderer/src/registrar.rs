@@ -274,7 +274,9 @@ fn hint(error: &DiskError) -> &'static str {
         std::io::ErrorKind::ReadOnlyFilesystem => {
             "the file system is read-only; choose another folder"
         }
-        std::io::ErrorKind::NotADirectory => "a file is in the way; choose another folder",
+        std::io::ErrorKind::NotADirectory | std::io::ErrorKind::AlreadyExists => {
+            "a file is in the way; choose another folder"
+        }
         _ => "see the cause",
     }
 }

@@ -16,7 +16,11 @@ const MAX_DEPTH: usize = 4;
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The operating system refused to read.
-    #[error("cannot read {}", path.display())]
+    #[error(
+        "cannot read {}, which core.yaml or a CORE_ variable names: correct the path, or let this \
+         process read it",
+        path.display()
+    )]
     Read {
         /// The file or folder.
         path: PathBuf,
