@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+/// How long the system may take to end a killed process.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running peer or orderer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,12 +77,28 @@ pub fn chaincodes_of(nodes: &[Node]) -> Vec<i32> {
         .collect()
 }
 
-/// `kill -9` of any process.
+/// `kill -9` of any process; returns when the system has taken it down.
 ///
 /// # Panics
-/// When it is gone already.
+/// When it is gone already, or does not go.
 pub fn kill_9(pid: i32) {
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    let started = Instant::now();
+    while is_alive(pid) {
+        assert!(started.elapsed() < PATIENCE, "{pid} does not go");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A zombie is dead, though nobody has asked for its status.
+fn is_alive(pid: i32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    let state = stat
+        .rsplit_once(')')
+        .map(|(_, rest)| rest.trim_start().as_bytes().first());
+    !matches!(state, Some(Some(b'Z' | b'X')))
 }
 
 fn node(process: &Path, wanted: &str) -> Option<Node> {

@@ -124,7 +124,7 @@ async fn a_ledger_folder_in_use(service: Arc<Service>) {
             &service,
             kind,
             &[(variable, path)],
-            &[path, "in use by another process"],
+            &[path, "another process", "stop it"],
         );
     }
 }
@@ -147,7 +147,7 @@ async fn a_ledger_folder_that_cannot_be_written(service: Arc<Service>) {
         &service,
         "orderer",
         &orderer,
-        &[path, "FileLedger.Location", "Not a directory"],
+        &[path, "FileLedger.Location", "a file is in the way"],
     );
 }
 
@@ -177,7 +177,7 @@ async fn missing_and_broken_configuration(_: Arc<Service>) {
         let path = path.to_str().unwrap();
         says(
             &refused_start(program, folder.path(), &[]),
-            &[path, "FABRIC_CFG_PATH"],
+            &[file, folder.path().to_str().unwrap(), "FABRIC_CFG_PATH"],
         );
         std::fs::write(path, "General: [\npeer: {").unwrap();
         says(
@@ -317,6 +317,19 @@ fn up_where_the_data_folder_cannot_be_made() {
         &[],
         &[folder.path().to_str().unwrap(), "data", "--data"],
     );
+}
+
+#[test]
+fn up_where_the_console_has_no_port() {
+    let taken = TcpListener::bind(ANY_PORT).unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let words = [
+        address.as_str(),
+        "another process uses this port",
+        "--listen",
+    ];
+    up_refused(folder.path(), &["--listen", &address], &words);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::deliver::From;
 use crate::error::ClientError;
-use crate::node::{Peer, within};
+use crate::node::{Peer, check_size, within};
 use crate::proposal::{Invocation, Proposal, transaction_result};
 use crate::user::User;
 
@@ -154,6 +154,7 @@ impl Gateway {
             target_organizations: orgs.to_vec(),
         };
         let call = async {
+            check_size(&self.peer.address, &request)?;
             let answer = self.stub().evaluate(request).await;
             let answer = answer.map_err(|status| self.failed(&status))?.into_inner();
             Ok(answer.result.unwrap_or_default().payload)
@@ -176,6 +177,7 @@ impl Gateway {
             endorsing_organizations: orgs.to_vec(),
         };
         let call = async {
+            check_size(&self.peer.address, &request)?;
             let answer = self.stub().endorse(request).await;
             Ok(answer.map_err(|status| self.failed(&status))?.into_inner())
         };
@@ -201,6 +203,7 @@ impl Gateway {
             prepared_transaction: Some(prepared.envelope.clone()),
         };
         let call = async {
+            check_size(&self.peer.address, &request)?;
             let answer = self.stub().submit(request).await;
             answer.map(drop).map_err(|status| self.failed(&status))
         };

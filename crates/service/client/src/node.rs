@@ -10,6 +10,7 @@ use selvage_net::services::atomic_broadcast_client::AtomicBroadcastClient;
 use selvage_net::services::endorser_client::EndorserClient;
 use selvage_net::tonic::transport::Channel;
 use selvage_net::{Endpoint, MAX_MESSAGE_BYTES, connect};
+use selvage_proto::Message;
 use selvage_proto::common::{Envelope, Status};
 use selvage_proto::orderer::BroadcastResponse;
 use selvage_proto::peer::{ProposalResponse, Response, SignedProposal};
@@ -51,6 +52,7 @@ impl Peer {
 
     /// Sends a proposal and returns the answer, whatever its status.
     pub async fn process(&self, signed: SignedProposal) -> Result<ProposalResponse, ClientError> {
+        check_size(&self.address, &signed)?;
         EndorserClient::new(self.channel.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
@@ -141,6 +143,7 @@ impl Orderer {
     /// [`ClientError::Unconfirmed`] means that nobody knows whether it will be ordered: an orderer
     /// ends the stream after a message it refuses, with those behind it unanswered.
     pub async fn broadcast(&self, envelope: Envelope) -> Result<(), ClientError> {
+        check_size(&self.address, &envelope)?;
         let (sender, receiver) = oneshot::channel();
         self.enqueue(envelope, sender).await?;
         let unconfirmed = |reason: String| ClientError::Unconfirmed {
@@ -252,6 +255,18 @@ async fn answer_stream(
         }
     }
     Ok(())
+}
+
+/// Refuses what no node would take, before the transport breaks over it.
+pub(crate) fn check_size(address: &str, message: &impl Message) -> Result<(), ClientError> {
+    let bytes = message.encoded_len();
+    if bytes <= MAX_MESSAGE_BYTES {
+        return Ok(());
+    }
+    Err(ClientError::Request(format!(
+        "the message for {address} is too large: it has {bytes} bytes, and nodes take at most \
+         {MAX_MESSAGE_BYTES}"
+    )))
 }
 
 /// Waits for something, but not for ever.
