@@ -5,14 +5,14 @@ use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use selvage_manager::control::{self, Running};
 use selvage_manager::{
     CancellationToken, DataDir, LOG_FILE, Manager, ManagerError, Portal, Programs, Sample,
-    Settings, UpAnswer, UpRequest,
+    Settings, UpAnswer, UpRequest, is_held,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -67,9 +67,14 @@ fn request(options: NetworkOptions) -> UpRequest {
 }
 
 fn settings(options: &ServeOptions) -> Result<Settings, Failure> {
-    let mut folders: Vec<PathBuf> = options.programs.iter().cloned().collect();
-    let own = std::env::current_exe().map_err(system("cannot tell where this program is"))?;
-    folders.extend(own.parent().map(Path::to_owned));
+    let folders = match &options.programs {
+        Some(folder) => vec![folder.clone()],
+        None => {
+            let own = std::env::current_exe();
+            let own = own.map_err(system("cannot tell where this program is"))?;
+            own.parent().map(Path::to_owned).into_iter().collect()
+        }
+    };
     Ok(Settings {
         programs: Programs::new(folders),
         node_host: options.node_host.clone(),
@@ -221,8 +226,10 @@ pub(crate) async fn up_detached(options: &UpOptions) -> Result<UpAnswer, Failure
 
 fn spawn(options: &ServeOptions) -> Result<Child, Failure> {
     let data = &options.data.data;
-    std::fs::create_dir_all(data)
-        .map_err(system(format!("cannot make the folder {}", data.display())))?;
+    std::fs::create_dir_all(data).map_err(system(format!(
+        "cannot make the folder {}; choose another one with --data",
+        data.display()
+    )))?;
     let path = data.join(LOG_FILE);
     let open = || {
         OpenOptions::new()
@@ -269,7 +276,8 @@ async fn reach_child(data: &Path, child: &mut Child) -> Result<Running, Failure>
         let ended = child
             .try_wait()
             .map_err(system("cannot watch the service"))?;
-        if ended.is_some() {
+        // Another start may have been a moment faster: then its service is the one to reach.
+        if ended.is_some() && !is_held(data) {
             return Err(Failure::Words(last_words(&data.join(LOG_FILE))));
         }
         if began.elapsed() > PATIENCE {

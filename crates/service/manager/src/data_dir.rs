@@ -82,7 +82,8 @@ fn holder(path: &Path) -> Option<i32> {
 }
 
 /// Whether a process has the folder.
-pub(crate) fn is_held(path: &Path) -> bool {
+#[must_use]
+pub fn is_held(path: &Path) -> bool {
     let Ok(file) = File::open(path.join("lock")) else {
         return false;
     };

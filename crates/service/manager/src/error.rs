@@ -40,15 +40,12 @@ pub enum ManagerError {
         /// Megabytes needed.
         needed_mb: u64,
     },
-    /// The address of the console is taken.
-    #[error(
-        "cannot listen on {address}: {reason}; stop the program that uses it or choose another \
-         address with --listen"
-    )]
+    /// The console cannot listen where it should.
+    #[error("{reason}; or choose another address for the console with --listen")]
     Listen {
         /// The address asked for.
         address: String,
-        /// The system's words.
+        /// Why not, with the address.
         reason: String,
     },
     /// An option contradicts another or is not possible.

@@ -38,7 +38,7 @@ mod up;
 
 pub use access::Access;
 pub use call::{Call, CallAnswer, call};
-pub use data_dir::DataDir;
+pub use data_dir::{DataDir, is_held};
 pub use driver::local::Programs;
 pub use error::ManagerError;
 pub use http::router;
