@@ -28,11 +28,20 @@ export function Hash({ value, to, short = false }: { value: string; to?: string;
             <CopyButton value={value}>
                 {({ copied, copy }) => (
                     <UnstyledButton onClick={copy} c="dimmed" fz="xs" aria-label={t('copy')} title={t(copied ? 'copied' : 'copy')}>
-                        {copied ? '✓' : '⧉'}
+                        <CopyIcon done={copied} />
                     </UnstyledButton>
                 )}
             </CopyButton>
         </Group>
+    );
+}
+
+/** Drawn rather than written: not every font has the signs. */
+function CopyIcon({ done }: { done: boolean }) {
+    return (
+        <svg width="12" height="12" viewBox="0 0 16 16" fill="none" stroke="currentColor" strokeWidth="1.5" aria-hidden>
+            {done ? <path d="M3 8.5l3.5 3.5L13 4.5" /> : <path d="M5.5 5.5h8v8h-8zM10.5 5.5v-3h-8v8h3" />}
+        </svg>
     );
 }
 
