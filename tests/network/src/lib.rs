@@ -1,6 +1,11 @@
 //! Real processes for tests that read like scripts: a network that `selvage up` started, the nodes
 //! in it, and the means to kill them.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+// This crate is test code: a failed step is a failed test.
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
