@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -226,10 +226,14 @@ pub(crate) async fn up_detached(options: &UpOptions) -> Result<UpAnswer, Failure
 
 fn spawn(options: &ServeOptions) -> Result<Child, Failure> {
     let data = &options.data.data;
-    std::fs::create_dir_all(data).map_err(system(format!(
-        "cannot make the folder {}; choose another one with --data",
-        data.display()
-    )))?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .map_err(system(format!(
+            "cannot make the folder {}; choose another one with --data",
+            data.display()
+        )))?;
     let path = data.join(LOG_FILE);
     let open = || {
         OpenOptions::new()

@@ -1,7 +1,7 @@
 //! Files that must be whole or absent, and readable by their owner only.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -83,6 +83,22 @@ pub(crate) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, ManagerEr
         ))));
     }
     fs::read(path).map_err(fail)
+}
+
+/// The last lines of a log that are not empty, out of its last `bytes`.
+pub(crate) fn tail(path: &Path, bytes: u64) -> Vec<String> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let size = file.metadata()?.len();
+        file.seek(SeekFrom::Start(size.saturating_sub(bytes)))?;
+        let mut text = Vec::new();
+        file.take(bytes).read_to_end(&mut text)?;
+        Ok(text)
+    };
+    let text = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
+    lines.map(str::to_owned).collect()
 }
 
 /// Removes a folder with everything in it; absent is fine.

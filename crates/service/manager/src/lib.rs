@@ -8,8 +8,8 @@
 //! * `network`: an instance on paper: names, ports, key material, genesis blocks, node
 //!   configuration (Fabric's `core.yaml` and `orderer.yaml`);
 //! * `driver`: running the nodes; today as supervised child processes;
-//! * `nodes`: what is asked of running nodes (Fabric's `peer channel join`, `osnadmin channel join`,
-//!   `peer lifecycle chaincode …`);
+//! * `nodes`: what is asked of running nodes (Fabric's `peer channel join`, `osnadmin channel
+//!   join`, `peer lifecycle chaincode …`);
 //! * `http`: the server; `browser`: the block browser behind it;
 //! * `up` and `control`: what `selvage up` and `selvage down` do.
 

@@ -176,6 +176,20 @@ fn body(request: &UpRequest) -> CreateRequestBody {
     }
 }
 
+/// A line for a person when the network that is there is not the one asked for.
+fn differs(row: &InstanceRow, request: &UpRequest) -> Option<String> {
+    let same = row.spec.orgs.len() == request.orgs as usize
+        && row.spec.sample_chaincode == request.chaincode;
+    let chaincode = row.spec.sample_chaincode.as_deref().unwrap_or("NONE");
+    (!same).then(|| {
+        format!(
+            "the network in this folder stays as it was made: --orgs {} --chaincode {chaincode}; \
+             choose another folder with --data for another network",
+            row.spec.orgs.len()
+        )
+    })
+}
+
 fn refused(error: &selvage_manager_api::ApiError) -> ManagerError {
     ManagerError::Option(error.message.clone())
 }
@@ -195,6 +209,9 @@ impl Manager {
             .as_ref()
             .is_some_and(|r| r.state == InstanceState::Ready);
         if let Some(row) = found {
+            if let Some(line) = differs(&row, request) {
+                say(line);
+            }
             self.settle(&row, say).await?;
         }
         if self.first_light().await?.is_none() {
@@ -440,20 +457,21 @@ fn write_sdk(
     Ok(())
 }
 
-/// One line per sub-step that is done.
+/// One line per sub-step that is done, and what a failed one left behind.
 fn lines(row: &OperationRow) -> Vec<String> {
-    let mut steps: Vec<_> = row
-        .record
-        .operation_process
-        .values()
-        .flat_map(|p| p.sub_steps.values())
-        .filter(|s| s.status == OperationStatus::Finished)
-        .collect();
+    let processes = row.record.operation_process.values();
+    let mut steps: Vec<_> = processes.flat_map(|p| p.sub_steps.values()).collect();
     steps.sort_by_key(|s| s.serial_num);
-    let milliseconds =
-        |s: &selvage_manager_api::operation::SubDetail| (s.end_time - s.start_time) / 1_000_000;
-    steps
-        .iter()
-        .map(|s| format!("{} ({} ms)", s.substep_name, milliseconds(s)))
-        .collect()
+    let mut lines = Vec::new();
+    for step in steps {
+        match step.status {
+            OperationStatus::Finished => {
+                let milliseconds = (step.end_time - step.start_time) / 1_000_000;
+                lines.push(format!("{} ({milliseconds} ms)", step.substep_name));
+            }
+            OperationStatus::Failed => lines.extend(step.message.iter().flatten().cloned()),
+            _ => {}
+        }
+    }
+    lines
 }

@@ -235,7 +235,7 @@ fn mark_path(spec: &NodeSpec) -> PathBuf {
 }
 
 fn log_path(spec: &NodeSpec) -> PathBuf {
-    spec.dir.join("log").join(format!("{}.log", spec.name))
+    spec.log()
 }
 
 /// The node's process if one runs already.
@@ -403,21 +403,7 @@ fn open_log(path: &Path) -> Result<File, ManagerError> {
 
 /// The last lines of a log, for messages.
 fn log_tail(path: &Path) -> String {
-    use std::io::{Read, Seek, SeekFrom};
-    let read = || -> std::io::Result<String> {
-        let mut file = File::open(path)?;
-        let size = file.metadata()?.len();
-        file.seek(SeekFrom::Start(size.saturating_sub(2048)))?;
-        let mut text = Vec::new();
-        file.take(2048).read_to_end(&mut text)?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
-    };
-    let text = read().unwrap_or_default();
-    let lines: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .filter(|l| !l.is_empty())
-        .collect();
+    let lines = files::tail(path, 2048);
     let last = lines[lines.len().saturating_sub(2)..].join(" | ");
     if last.is_empty() {
         format!("nothing in {}", path.display())

@@ -33,6 +33,13 @@ pub(crate) struct NodeSpec {
     pub(crate) ports: Vec<u16>,
 }
 
+impl NodeSpec {
+    /// Its log.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.dir.join("log").join(format!("{}.log", self.name))
+    }
+}
+
 /// What was seen of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Observation {

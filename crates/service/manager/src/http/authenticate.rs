@@ -226,8 +226,8 @@ impl Server {
         Ok(json(&serde_json::json!({ "result": "success" })))
     }
 
-    /// `GET /v2/agent/apis/tokens`: a user's password, or with `blockchain_id` the resource password
-    /// that the instance was made with, under the name `admin`.
+    /// `GET /v2/agent/apis/tokens`: a user's password, or with `blockchain_id` the resource
+    /// password that the instance was made with, under the name `admin`.
     pub(super) async fn agent_token(&self, call: &Call) -> Result<Response, ApiError> {
         let header = |name| {
             call.headers

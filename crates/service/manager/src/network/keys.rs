@@ -1,8 +1,8 @@
 //! Key material: for every organisation a certificate authority, a TLS authority, an administrator,
 //! a user and its nodes, laid out as Fabric's tools lay it out, with NodeOUs on.
 //!
-//! The material is made whole or not at all: a mark says that it is complete and on the disk. What a
-//! crash left without the mark was handed to nobody and is made anew.
+//! The material is made whole or not at all: a mark says that it is complete and on the disk. What
+//! a crash left without the mark was handed to nobody and is made anew.
 
 use std::path::Path;
 

@@ -36,6 +36,8 @@ const VERIFY: StepName = name("Verification", "Verify the network");
 
 /// How often the health of nodes is looked at while they start.
 const LOOK: Duration = Duration::from_millis(25);
+/// Lines of chaincode output kept per node when a creation fails.
+const CHAINCODE_LINES: usize = 20;
 /// A node that ended this often while it should start will not come up.
 const ENDS: u32 = 3;
 
@@ -238,6 +240,30 @@ impl CreateParts {
         Ok(())
     }
 
+    /// Adds what chaincode printed to a failure: the logs go when the creation is taken back.
+    async fn explain(
+        &self,
+        done: Result<(), ManagerError>,
+        log: &StepLog,
+    ) -> Result<(), ManagerError> {
+        if done.is_err()
+            && let Some(network) = self.network().await?
+        {
+            for (org, node) in network.nodes() {
+                let spec = node_config::spec(&self.instance, &self.folders, org, node, self.listen);
+                let lines = files::tail(&spec.log(), 32 * 1024);
+                let said: Vec<&String> = lines
+                    .iter()
+                    .filter(|l| l.contains("[peer.chaincode."))
+                    .collect();
+                for line in &said[said.len().saturating_sub(CHAINCODE_LINES)..] {
+                    log.say(line.as_str());
+                }
+            }
+        }
+        done
+    }
+
     async fn verify(&self) -> Result<(), ManagerError> {
         let site = self.site().await?;
         let chaincode = self.chaincode.as_ref();
@@ -325,8 +351,14 @@ impl Step for CreateStep {
                 What::Nodes => parts.start(log).await,
                 What::Orderers => parts.join_orderers().await,
                 What::Peers => parts.join_peers().await,
-                What::Chaincode => parts.chaincode().await,
-                What::Verify => parts.verify().await,
+                What::Chaincode => {
+                    let done = parts.chaincode().await;
+                    parts.explain(done, log).await
+                }
+                What::Verify => {
+                    let done = parts.verify().await;
+                    parts.explain(done, log).await
+                }
             }
         })
     }
