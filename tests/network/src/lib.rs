@@ -3,9 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-// This crate is test code: a failed step is a failed test.
-#![allow(clippy::unwrap_used)]
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
