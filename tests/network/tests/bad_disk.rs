@@ -1,6 +1,8 @@
 //! Disks that are full, nearly full or read-only. The volumes are mounted for the purpose, which
 //! takes root.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::time::{Duration, Instant};
 
 use selvage_network_tests::{Service, Volume, nodes_of, says, up_in};
@@ -29,34 +31,26 @@ async fn a_full_disk_loses_nothing_and_room_brings_the_network_back() {
 
     volume.fill();
     // What fits into space that files hold already may still be taken; then comes the end.
-    let mut refusals = 0;
     let started = Instant::now();
     for n in 0.. {
         let key = format!("full-{n}");
-        match gateway
-            .submit_transaction(&service.call("Put", &[&key, &key]))
-            .await
-        {
+        let put = service.call("Put", &[&key, &key]);
+        match gateway.submit_transaction(&put).await {
             Ok(_) => acknowledged.push(key),
             Err(error) => {
-                println!("    {}", error.text());
-                refusals += 1;
+                let text = error.text();
+                println!("    {text}");
+                if text.contains("disk is full") && text.contains("makes room in") {
+                    break;
+                }
             }
-        }
-        if refusals == 3 {
-            break;
         }
         assert!(
             started.elapsed() < PATIENCE,
-            "the disk does not become full"
+            "no client is told of the full disk"
         );
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let logs = service.logs().to_lowercase();
-    let cause = ["no space left on device", "disk is full", "storage full"];
-    assert!(
-        cause.iter().any(|text| logs.contains(text)),
-        "no log names the full disk"
-    );
 
     volume.drain();
     let started = Instant::now();

@@ -1,6 +1,8 @@
 //! Bad input from clients, one network for all of it: each case gets an error that names the cause,
 //! nothing is lost, and the network goes on.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
 //! What is wrong with the machine or with the settings of a node: a clear error that names cause and
 //! remedy. And `kill -9` of the processes that `kills.rs` leaves alone.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::Path;

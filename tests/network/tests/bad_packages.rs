@@ -1,6 +1,8 @@
 //! Bad chaincode packages and bad zips, installed on a running peer: each is refused with its cause,
 //! nothing of it stays, and the network goes on.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::io::{Cursor, Write};
 use std::sync::Arc;
 

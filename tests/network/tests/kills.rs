@@ -1,6 +1,8 @@
 //! `kill -9` of peers and orderer under load, ten times: heights and hashes are equal afterwards,
 //! and whatever was told to a client as committed is there.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

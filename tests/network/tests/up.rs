@@ -1,5 +1,7 @@
 //! `selvage up` and `selvage down`: what a person meets first.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeSet;
 use std::process::Command;
 

@@ -163,6 +163,8 @@ impl Gateway {
             if (400..500).contains(&response.status) {
                 return Err(Status::aborted(text));
             }
+            // Fabric leaves its client guess here; a full disk, say, is worth a word.
+            details.push(node.detail(text));
         }
         let text = "no orderers could successfully process transaction";
         Err(with_details(Code::Unavailable, text, &details))
