@@ -124,6 +124,10 @@ impl Service {
 
     fn in_folder(folder: tempfile::TempDir, arguments: &[&str]) -> Self {
         let output = up_in(folder.path(), arguments);
+        if !output.status.success() {
+            // Whatever an earlier start left must not outlive the test.
+            down_in(folder.path());
+        }
         let up = parse_up(&output);
         std::fs::write(folder.path().join("up.json"), &output.stdout).unwrap();
         Self { folder, up }
