@@ -259,9 +259,10 @@ fn kernel(body: &CreateRequestBody) -> Result<(), ApiError> {
     match consensus.as_str() {
         "solo" => {}
         "kafka" => return Err(ApiError::bad("consensus kafka needs Fabric 1.4; use solo")),
+        "etcdraft" => return Err(ApiError::not_built("consensus etcdraft (raft)")),
         other => {
             return Err(ApiError::not_built(&format!(
-                "consensus {other}; this build runs solo"
+                "consensus {other} (bft, FBFT)"
             )));
         }
     }
