@@ -36,7 +36,7 @@ down: ## Stop what `make up` started; the data stays
 .PHONY: test
 test: build ## Set up, then run every check and every test
 	cargo xtask tidy
-	SELVAGE_BIN=$(CURDIR)/build/bin cargo test --release --locked --workspace
+	SELVAGE_BIN=$(CURDIR)/build/bin cargo test --release --locked --workspace --no-fail-fast
 
 .PHONY: bench
 bench: build ## Measure; prints figures, changes nothing

@@ -64,8 +64,8 @@ pub struct Up {
     pub blockchain_id: String,
     /// Its channel.
     pub channel: String,
-    /// Its sample chaincode.
-    pub chaincode: String,
+    /// Its sample chaincode; none with `--chaincode NONE`.
+    pub chaincode: Option<String>,
     /// How to reach a peer's gateway, and as whom.
     pub gateway: UpGateway,
 }
@@ -195,8 +195,12 @@ impl Service {
     }
 
     /// A call of the sample chaincode.
+    ///
+    /// # Panics
+    /// When the network was started without one.
     pub fn call(&self, function: &str, arguments: &[&str]) -> Invocation {
-        Invocation::new(&self.up.chaincode, function).args(arguments)
+        let chaincode = self.up.chaincode.as_deref().unwrap();
+        Invocation::new(chaincode, function).args(arguments)
     }
 
     /// Every organisation's peer, found by the anchor peers in the channel's configuration.

@@ -43,7 +43,7 @@ pub(crate) struct Overrides {
 #[derive(Deserialize)]
 struct UpFile {
     channel: String,
-    chaincode: String,
+    chaincode: Option<String>,
     gateway: UpGateway,
 }
 
@@ -66,12 +66,19 @@ impl Target {
                 path: path.into(),
                 reason: format!("not the output of `selvage up --detach --json`: {error}"),
             })?;
+        let chaincode = overrides.chaincode.or(up.chaincode).ok_or_else(|| {
+            let reason = "it names no chaincode: give --chaincode".into();
+            BenchError::Description {
+                path: path.into(),
+                reason,
+            }
+        })?;
         let cert = overrides.cert.unwrap_or(up.gateway.cert);
         let key = overrides.key.unwrap_or(up.gateway.key);
         let msp_id = overrides.msp_id.unwrap_or(up.gateway.msp_id);
         Ok(Self {
             channel: overrides.channel.unwrap_or(up.channel),
-            chaincode: overrides.chaincode.unwrap_or(up.chaincode),
+            chaincode,
             identity: identity(&msp_id, &cert, &key)?,
             peer: Node {
                 address: up.gateway.endpoint,
