@@ -167,7 +167,11 @@ mod tests {
         let error = read_tree(Path::new("/nonexistent/msp"))
             .unwrap_err()
             .to_string();
-        assert_eq!(error, "cannot read /nonexistent/msp");
+        assert_eq!(
+            error,
+            "cannot read /nonexistent/msp, which core.yaml or a CORE_ variable names: correct the \
+             path, or let this process read it"
+        );
     }
 
     #[test]
