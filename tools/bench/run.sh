@@ -24,7 +24,8 @@ say "                                first committed transaction" "$((first / 10
 
 sleep 10 # until start-up work has ended
 total=0
-for pid in $(pgrep -f "$folder/data" || true); do
+for pid in $(pgrep -x 'selvage|peer|orderer' || true); do
+  tr '\0' '\n' <"/proc/$pid/cmdline" | cat - "/proc/$pid/environ" | grep -qa "$folder/data" || continue
   name=$(basename "$(readlink "/proc/$pid/exe")")
   case $name in peer | orderer) total=$((total + $(rss_kb "$pid"))) ;; selvage) ;; *) continue ;; esac
   say "idle: $name $pid" "$(($(rss_kb "$pid") / 1024)) MiB RSS"

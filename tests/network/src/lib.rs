@@ -251,6 +251,7 @@ impl Drop for Service {
 /// When the binary does not start.
 pub fn up_in(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(binary("selvage"))
+        .env("SELVAGE_BUILD_CACHE", folder.join("builds"))
         .args(["up", "--detach", "--json", "--data"])
         .arg(folder.join("data"))
         .args(arguments)

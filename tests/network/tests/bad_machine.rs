@@ -344,6 +344,7 @@ fn up_without_the_toolchain_of_the_chaincode() {
         symlink("/usr/bin/bwrap", tools.join("bwrap")).unwrap();
     }
     let output = Command::new(binary("selvage"))
+        .env("SELVAGE_BUILD_CACHE", folder.path().join("builds"))
         .args(["up", "--detach", "--json", "--data"])
         .arg(folder.path().join("data"))
         .env("PATH", &tools)
@@ -369,6 +370,7 @@ fn up_without_the_toolchain_of_the_chaincode() {
 async fn up_killed_in_the_middle_goes_on_the_next_time() {
     let folder = tempfile::tempdir().unwrap();
     let mut up = Command::new(binary("selvage"))
+        .env("SELVAGE_BUILD_CACHE", folder.path().join("builds"))
         .args(["up", "--detach", "--json", "--data"])
         .arg(folder.path().join("data"))
         .stdout(Stdio::null())

@@ -236,10 +236,28 @@ impl Folders {
         self.root.join("nodes").join(&node.name)
     }
 
-    /// Chaincode built on this host, for the peers of every instance.
+    /// Chaincode built on this host, for the peers of every instance in every data folder, so that
+    /// a package is built once: `SELVAGE_BUILD_CACHE`, else the user's cache folder, else, for a
+    /// user without a home, the data folder.
     pub(crate) fn build_cache(&self) -> PathBuf {
-        let data = self.root.ancestors().nth(2).unwrap_or(&self.root);
-        data.join("chaincode-builds")
+        let folder = |name: &str| {
+            let path = PathBuf::from(std::env::var_os(name)?);
+            path.is_absolute().then_some(path)
+        };
+        let users = || Some(folder("HOME")?.join(".cache"));
+        let shared = || {
+            Some(
+                folder("XDG_CACHE_HOME")
+                    .or_else(users)?
+                    .join("selvage/chaincode"),
+            )
+        };
+        folder("SELVAGE_BUILD_CACHE")
+            .or_else(shared)
+            .unwrap_or_else(|| {
+                let data = self.root.ancestors().nth(2).unwrap_or(&self.root);
+                data.join("chaincode-builds")
+            })
     }
 
     /// A channel's genesis block.
