@@ -1,10 +1,8 @@
 //! Proposals and envelopes, built as Fabric's SDKs build them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use bytes::Bytes;
 use selvage_crypto::sha256_parts;
-use selvage_env::Rng;
+use selvage_env::{Clock, Rng, System};
 use selvage_identity::SigningIdentity;
 use selvage_proto::common::{
     ChannelHeader, Envelope, Header, HeaderType, Payload, SignatureHeader,
@@ -146,14 +144,12 @@ impl Author<'_> {
         self.rng.fill(&mut nonce);
         let creator = self.identity.serialized();
         let tx_id = hex::encode(sha256_parts([&nonce[..], &creator[..]]));
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO);
+        let now = System.unix_nanos();
         let channel_header = ChannelHeader {
             r#type: kind as i32,
             timestamp: Some(Timestamp {
-                seconds: now.as_secs() as i64,
-                nanos: now.subsec_nanos() as i32,
+                seconds: now.div_euclid(1_000_000_000),
+                nanos: now.rem_euclid(1_000_000_000) as i32,
             }),
             channel_id: self.channel.into(),
             tx_id: tx_id.clone(),

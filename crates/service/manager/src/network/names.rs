@@ -269,36 +269,14 @@ impl Folders {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use selvage_manager_api::validate::{ChannelSpec, OrgSpec};
+    use crate::network::testing;
 
+    /// The channel has one of the two organisations only.
     fn spec() -> CreateSpec {
-        CreateSpec {
-            name: "test".into(),
-            version_type: 4,
-            blockchain_type: "private".into(),
-            orgs: vec![
-                OrgSpec {
-                    name: "org1".into(),
-                    peers: 2,
-                },
-                OrgSpec {
-                    name: "组织机构".into(),
-                    peers: 1,
-                },
-            ],
-            channels: vec![ChannelSpec {
-                name: "channel".into(),
-                orgs: vec!["org1".into()],
-                description: String::new(),
-            }],
-            batch_timeout_s: 1,
-            max_message_count: 500,
-            preferred_max_mb: 2,
-            org_disk_gb: 100,
-            cluster_id: "local".into(),
-            cluster_name: "local".into(),
-            sample_chaincode: None,
-        }
+        let mut spec = testing::spec();
+        spec.name = "test".into();
+        spec.channels[0].orgs.truncate(1);
+        spec
     }
 
     #[test]
