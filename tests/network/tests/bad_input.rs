@@ -463,6 +463,7 @@ async fn an_ordered_transaction_that_is_nonsense(service: Arc<Service>) {
         peer.channel_info(channel).await.unwrap().height
     };
     let number = height(peers[0].clone()).await;
+    let mut watch = service.peer().watch_commits(&user, channel).await.unwrap();
     service.orderer().await.broadcast(nonsense).await.unwrap();
     let mut verdicts = Vec::new();
     for peer in peers {
@@ -479,6 +480,14 @@ async fn an_ordered_transaction_that_is_nonsense(service: Arc<Service>) {
     println!("    {verdicts:?}");
     let code = [TxValidationCode::BadProposalTxid as u8];
     assert!(verdicts.iter().all(|v| *v == code), "{verdicts:?}");
+    // Who watches for commits sees what comes behind it, though peers cannot filter that block.
+    let put = service.call("Put", &["behind", "nonsense"]);
+    let good = service.gateway().submit_transaction(&put).await.unwrap();
+    let status = watch.commit(&good.tx_id).await.unwrap();
+    assert_eq!(
+        (status.block, status.code),
+        (good.block, TxValidationCode::Valid)
+    );
 }
 
 async fn an_administrators_call_by_a_user(service: Arc<Service>) {

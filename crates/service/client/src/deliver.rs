@@ -14,7 +14,6 @@ use selvage_proto::peer::FilteredBlock;
 use selvage_proto::peer::deliver_response::Type as FromPeer;
 
 use crate::error::ClientError;
-use crate::gateway::{CommitStatus, validation_code};
 use crate::node::{Orderer, Peer};
 use crate::user::User;
 
@@ -35,7 +34,8 @@ impl From {
         }
     }
 
-    fn on(self) -> SeekInfo {
+    /// From here on, for ever.
+    pub(crate) fn on(self) -> SeekInfo {
         between(self.position(), specified(u64::MAX))
     }
 }
@@ -51,7 +51,8 @@ fn seek(user: &User, channel_id: &str, seek: &SeekInfo, tls: Option<[u8; 32]>) -
 }
 
 impl Peer {
-    async fn answers(
+    /// The answers of the peer's deliver service to a seek.
+    pub(crate) async fn answers(
         &self,
         user: &User,
         channel_id: &str,
@@ -99,24 +100,10 @@ impl Peer {
             _ => None,
         }))
     }
-
-    /// Watches for commits from now on. Open it before sending a transaction, then ask it.
-    pub async fn watch_commits(
-        &self,
-        user: &User,
-        channel_id: &str,
-    ) -> Result<CommitWatch, ClientError> {
-        let info = From::Newest.on();
-        let answers = self.answers(user, channel_id, &info, true).await?;
-        Ok(CommitWatch {
-            answers,
-            address: self.address.clone(),
-        })
-    }
 }
 
 /// Reads an answer of a peer's deliver service: a block of the wanted kind, the end, or an error.
-fn read<T>(
+pub(crate) fn read<T>(
     answer: Result<Option<DeliverResponse>, tonic::Status>,
     address: &str,
     pick: fn(FromPeer) -> Option<T>,
@@ -155,56 +142,6 @@ fn each<T: Send + 'static>(
         let next = item.is_ok().then_some((answers, address));
         Some((item, next))
     })
-}
-
-/// Commits as a peer reports them.
-pub struct CommitWatch {
-    answers: tonic::Streaming<DeliverResponse>,
-    address: String,
-}
-
-impl CommitWatch {
-    /// Waits until the peer has committed a transaction. Blocks before it are passed over, so ask
-    /// for several transactions in the order they were sent, or with [`Self::commits`].
-    pub async fn commit(&mut self, tx_id: &str) -> Result<CommitStatus, ClientError> {
-        loop {
-            let block = self.next_block().await?;
-            let mut found = block.filtered_transactions.iter();
-            if let Some(tx) = found.find(|tx| tx.txid == tx_id) {
-                return Ok(CommitStatus {
-                    code: validation_code(tx.tx_validation_code),
-                    block: block.number,
-                });
-            }
-        }
-    }
-
-    /// The next block's transactions and what became of them.
-    pub async fn commits(&mut self) -> Result<Vec<(String, CommitStatus)>, ClientError> {
-        let block = self.next_block().await?;
-        let status = |code| CommitStatus {
-            code: validation_code(code),
-            block: block.number,
-        };
-        let transactions = block.filtered_transactions.into_iter();
-        Ok(transactions
-            .map(|tx| (tx.txid, status(tx.tx_validation_code)))
-            .collect())
-    }
-
-    async fn next_block(&mut self) -> Result<FilteredBlock, ClientError> {
-        let answer = self.answers.message().await;
-        let block = read(answer, &self.address, |answer| match answer {
-            FromPeer::FilteredBlock(block) => Some(block),
-            _ => None,
-        });
-        block.unwrap_or_else(|| {
-            Err(ClientError::Deliver {
-                address: self.address.clone(),
-                status: Status::Success,
-            })
-        })
-    }
 }
 
 impl Orderer {

@@ -14,6 +14,7 @@
 //! | [`explorer`] | what a block browser shows of a block |
 
 mod admin;
+mod commits;
 mod deliver;
 mod error;
 pub mod explorer;
@@ -27,7 +28,8 @@ mod update;
 mod user;
 
 pub use admin::PeerAdmin;
-pub use deliver::{CommitWatch, From};
+pub use commits::CommitWatch;
+pub use deliver::From;
 pub use error::{ClientError, Failure};
 pub use gateway::{Checkpoint, CommitStatus, Committed, Event, Gateway, Prepared};
 pub use lifecycle::{Definition, EndorsementPolicy};

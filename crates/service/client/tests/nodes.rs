@@ -15,15 +15,20 @@ use selvage_identity::SigningIdentity;
 use selvage_net::axum::Router;
 use selvage_net::server::{Server, ServerOptions};
 use selvage_net::services::atomic_broadcast_server::{AtomicBroadcast, AtomicBroadcastServer};
+use selvage_net::services::deliver_server::{Deliver, DeliverServer};
 use selvage_net::services::endorser_server::{Endorser, EndorserServer};
 use selvage_net::services::gateway_server as gateway;
 use selvage_net::tonic::service::Routes;
 use selvage_net::tonic::{self, Code, Request, Response, Status as GrpcStatus, Streaming};
 use selvage_net::{CancellationToken, Endpoint};
-use selvage_proto::common::{Envelope, Status};
-use selvage_proto::orderer::{BroadcastResponse, DeliverResponse};
+use selvage_proto::common::{
+    Block, BlockData, BlockHeader, BlockMetadataIndex, ChannelHeader, Envelope, Header, Payload,
+    Status,
+};
+use selvage_proto::orderer::{BroadcastResponse, DeliverResponse, SeekInfo, seek_position};
 use selvage_proto::peer::{
     self, ChaincodeAction, Endorsement, ProposalResponse, ProposalResponsePayload, SignedProposal,
+    TxValidationCode,
 };
 use selvage_proto::{Any, Message};
 
@@ -234,7 +239,7 @@ async fn endorsements_have_to_agree() {
     let envelope = proposal.assemble(&user, &answers).expect("they agree");
     let result = selvage_client::transaction_result(&envelope).expect("a result");
     assert_eq!(result.payload, "same");
-    let payload = selvage_proto::common::Payload::decode(envelope.payload).expect("a payload");
+    let payload = Payload::decode(envelope.payload).expect("a payload");
     let transaction = peer::Transaction::decode(payload.data).expect("a transaction");
     let action = peer::ChaincodeActionPayload::decode(transaction.actions[0].payload.clone());
     let action = action.expect("an action").action.expect("endorsements");
@@ -398,6 +403,161 @@ async fn the_gateway_tells_what_single_peers_said() {
     stop.cancel();
 }
 
+/// Hands out blocks of one transaction each. Its block 4 cannot be filtered; then, as told, it goes
+/// on with the stream or hangs up.
+#[derive(Clone, Copy)]
+struct FakeBlocks {
+    newest: u64,
+    hangs_up: bool,
+}
+
+const UNFILTERABLE: u64 = 4;
+const LAST: u64 = 6;
+
+fn tx_of(number: u64) -> String {
+    format!("tx{number}")
+}
+
+fn whole_block(number: u64) -> Block {
+    let channel = ChannelHeader {
+        tx_id: tx_of(number),
+        ..Default::default()
+    };
+    let payload = Payload {
+        header: Some(Header {
+            channel_header: channel.encode_to_vec().into(),
+            ..Default::default()
+        }),
+        // No transaction: it cannot be decoded.
+        data: Bytes::from_static(b"\xff"),
+    };
+    let envelope = Envelope {
+        payload: payload.encode_to_vec().into(),
+        ..Default::default()
+    };
+    let mut block = Block {
+        header: Some(BlockHeader {
+            number,
+            ..Default::default()
+        }),
+        data: Some(BlockData {
+            data: vec![Bytes::from_static(b"\xff"), envelope.encode_to_vec().into()],
+        }),
+        ..Default::default()
+    };
+    let codes = [TxValidationCode::BadPayload, TxValidationCode::Valid].map(|c| c as u8);
+    block.set_metadata_slot(BlockMetadataIndex::TransactionsFilter, codes.to_vec());
+    block
+}
+
+impl FakeBlocks {
+    async fn answer(
+        self,
+        request: Request<Streaming<Envelope>>,
+        filtered: bool,
+    ) -> Result<Response<Boxed<peer::DeliverResponse>>, GrpcStatus> {
+        use peer::deliver_response::Type;
+        let envelope = request.into_inner().message().await?.unwrap_or_default();
+        let payload = Payload::decode(envelope.payload).expect("a payload");
+        let header = payload.header.expect("a header");
+        let channel = ChannelHeader::decode(header.channel_header).expect("a channel header");
+        let seek = SeekInfo::decode(payload.data).expect("a seek");
+        let respond = |answer| {
+            Ok(peer::DeliverResponse {
+                r#type: Some(answer),
+            })
+        };
+        if channel.channel_id != "ch" {
+            let refused = respond(Type::Status(Status::BadRequest as i32));
+            return Ok(Response::new(Box::pin(futures::stream::iter([refused]))));
+        }
+        let start = match seek.start.and_then(|s| s.r#type) {
+            Some(seek_position::Type::Specified(at)) => at.number,
+            _ => self.newest,
+        };
+        let answers = (start..=LAST).map(move |number| match (filtered, number) {
+            (true, UNFILTERABLE) => respond(Type::Status(Status::BadRequest as i32)),
+            (true, number) => respond(Type::FilteredBlock(peer::FilteredBlock {
+                number,
+                filtered_transactions: vec![peer::FilteredTransaction {
+                    txid: tx_of(number),
+                    tx_validation_code: TxValidationCode::Valid as i32,
+                    ..Default::default()
+                }],
+                ..Default::default()
+            })),
+            (false, number) => respond(Type::Block(whole_block(number))),
+        });
+        let until = match filtered && self.hangs_up && start <= UNFILTERABLE {
+            true => UNFILTERABLE - start + 1,
+            false => LAST - start + 1,
+        };
+        let answers = futures::stream::iter(answers).take(until as usize);
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+#[tonic::async_trait]
+impl Deliver for FakeBlocks {
+    type DeliverStream = Boxed<peer::DeliverResponse>;
+    type DeliverFilteredStream = Boxed<peer::DeliverResponse>;
+    type DeliverWithPrivateDataStream = Boxed<peer::DeliverResponse>;
+
+    async fn deliver(
+        &self,
+        request: Request<Streaming<Envelope>>,
+    ) -> Result<Response<Self::DeliverStream>, GrpcStatus> {
+        self.answer(request, false).await
+    }
+
+    async fn deliver_filtered(
+        &self,
+        request: Request<Streaming<Envelope>>,
+    ) -> Result<Response<Self::DeliverFilteredStream>, GrpcStatus> {
+        self.answer(request, true).await
+    }
+
+    async fn deliver_with_private_data(
+        &self,
+        _: Request<Streaming<Envelope>>,
+    ) -> Result<Response<Self::DeliverWithPrivateDataStream>, GrpcStatus> {
+        Err(GrpcStatus::unimplemented("no private data here"))
+    }
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_behind_a_block_that_cannot_be_filtered() {
+    let user = user();
+    // The block in question comes later, or is the newest when the watch begins.
+    for newest in [3, UNFILTERABLE] {
+        for hangs_up in [false, true] {
+            let routes = Routes::new(DeliverServer::new(FakeBlocks { newest, hangs_up }));
+            let (endpoint, stop) = serve(routes.into_axum_router(), false).await;
+            let peer = Peer::new(&endpoint).expect("an endpoint");
+            let mut watch = peer.watch_commits(&user, "ch").await.expect("a stream");
+            for number in newest..=LAST {
+                let status = watch.commit(&tx_of(number)).await.expect("committed");
+                assert_eq!(
+                    (status.block, status.code),
+                    (number, TxValidationCode::Valid)
+                );
+            }
+            // Block by block, and what has no id is left out.
+            let mut watch = peer.watch_commits(&user, "ch").await.expect("a stream");
+            for number in newest..=LAST {
+                let ended = watch.commits().await.expect("a block");
+                let ids: Vec<String> = ended.into_iter().map(|(id, _)| id).collect();
+                assert_eq!(ids, [tx_of(number)]);
+            }
+            // A request that is bad is still refused.
+            let mut watch = peer.watch_commits(&user, "other").await.expect("a stream");
+            let error = watch.commits().await.expect_err("refused");
+            assert!(error.text().contains("BAD_REQUEST"), "{error}");
+            stop.cancel();
+        }
+    }
+}
+
 #[tokio::test]
 async fn participation_speaks_its_rest_api() {
     use selvage_net::http::{WholeRequest, empty, form_parts, json, json_error};
@@ -441,8 +601,8 @@ async fn participation_speaks_its_rest_api() {
         }
         other => panic!("{other:?}"),
     }
-    let block = selvage_proto::common::Block {
-        header: Some(selvage_proto::common::BlockHeader {
+    let block = Block {
+        header: Some(BlockHeader {
             number: 7,
             ..Default::default()
         }),
