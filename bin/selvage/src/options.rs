@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 /// A Fabric network and the service around it, in one command.
 #[derive(Debug, Parser)]
@@ -131,6 +131,10 @@ pub(crate) struct NetworkOptions {
     /// Sample chaincode to install
     #[arg(long, value_enum, default_value = "node")]
     pub(crate) chaincode: Sample,
+    /// Whether the organisational unit in a certificate gives its role, as in Fabric's samples;
+    /// without, any certificate of an organisation's authority is a member
+    #[arg(long, value_name = "true|false", default_value_t = true, action = ArgAction::Set)]
+    pub(crate) node_ous: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -165,13 +169,14 @@ mod tests {
         Options::command().debug_assert();
         let parse = |line: &str| Options::try_parse_from(line.split(' '));
         let line = "selvage up --detach --json --consensus solo --orgs 3 --sign ecdsa \
-                    --chaincode NONE --data /tmp/x";
+                    --chaincode NONE --node-ous false --data /tmp/x";
         let Command::Up(up) = parse(line).expect("a command").command else {
             panic!("another command");
         };
         assert!(up.detach && up.json);
         assert_eq!(up.network.orgs, 3);
         assert_eq!(up.network.chaincode, Sample::None);
+        assert!(!up.network.node_ous);
         assert!(parse("selvage up --consensus pow").is_err());
         assert!(parse("selvage invoke CreateAsset a b").is_ok());
     }

@@ -63,6 +63,7 @@ fn request(options: NetworkOptions) -> UpRequest {
             options::Sample::Go => Some("go".to_owned()),
             options::Sample::None => None,
         },
+        node_ous: options.node_ous,
     }
 }
 

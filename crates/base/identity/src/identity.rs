@@ -118,6 +118,14 @@ impl Identity {
             .map_err(|reason| IdentityError::Invalid(reason.to_owned()))
     }
 
+    /// Whether all that keeps it from being valid is that none of its organisational units gives
+    /// the role its organisation asks for: its certificate has to be issued again with one.
+    pub fn lacks_role(&self) -> bool {
+        self.msp.has_node_roles()
+            && self.msp.0.bears_no_role(self)
+            && self.msp.0.validate(&self.certificate, &self.chain).is_ok()
+    }
+
     pub(crate) fn validity(&self) -> Result<(), &str> {
         let judge = || {
             self.msp.0.validate(&self.certificate, &self.chain)?;

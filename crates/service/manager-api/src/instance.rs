@@ -81,6 +81,10 @@ pub struct CreateRequestBody {
     /// Our extension: install the sample chaincode of this language (`node`, `go`) as part of the
     /// creation, under the name `sample_chaincode_name`.
     pub sample_chaincode: Option<String>,
+    /// Our extension: whether organisational units in certificates give roles (NodeOUs). BCS's
+    /// instances have none, so without a word ours neither: any certificate of the organisation's
+    /// authority is a member.
+    pub node_ous: Option<bool>,
 }
 
 impl std::fmt::Debug for CreateRequestBody {

@@ -41,6 +41,14 @@ pub struct CreateSpec {
     pub cluster_name: String,
     /// Language of the sample chaincode to install, if any.
     pub sample_chaincode: Option<String>,
+    /// Whether organisational units give roles. Instances were made with them before there was a
+    /// choice.
+    #[serde(default = "yes")]
+    pub node_ous: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl std::fmt::Debug for CreateSpec {
@@ -118,6 +126,7 @@ pub fn create(body: &CreateRequestBody) -> Result<CreateSpec, ApiError> {
         cluster_id,
         cluster_name,
         sample_chaincode: sample(body.sample_chaincode.as_deref())?,
+        node_ous: body.node_ous.unwrap_or(false),
     })
 }
 

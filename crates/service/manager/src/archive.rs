@@ -119,7 +119,9 @@ fn identity(archive: &mut Archive, site: &Site, org: &Org, user: &str) -> Result
             &msp.join(folder).join(&name),
         )?;
     }
-    archive.add(format!("{root}/msp/config.yaml"), &msp.join("config.yaml"))?;
+    if site.network.node_ous {
+        archive.add(format!("{root}/msp/config.yaml"), &msp.join("config.yaml"))?;
+    }
     for name in ["server.crt", "server.key", "ca.crt"] {
         archive.add(format!("{root}/tls/{name}"), &source.join("tls").join(name))?;
     }

@@ -43,6 +43,8 @@ pub struct UpRequest {
     pub sign_algorithm: String,
     /// `node`, `go`, or nothing.
     pub chaincode: Option<String>,
+    /// Whether organisational units in certificates give roles, as in Fabric's samples.
+    pub node_ous: bool,
 }
 
 /// A gateway and an identity to use it with; paths of PEM files.
@@ -172,6 +174,7 @@ fn body(request: &UpRequest) -> CreateRequestBody {
             preferred_maxbytes: Some(2),
         }),
         sample_chaincode: request.chaincode.clone(),
+        node_ous: Some(request.node_ous),
         ..CreateRequestBody::default()
     }
 }
@@ -179,13 +182,15 @@ fn body(request: &UpRequest) -> CreateRequestBody {
 /// A line for a person when the network that is there is not the one asked for.
 fn differs(row: &InstanceRow, request: &UpRequest) -> Option<String> {
     let same = row.spec.orgs.len() == request.orgs as usize
-        && row.spec.sample_chaincode == request.chaincode;
+        && row.spec.sample_chaincode == request.chaincode
+        && row.spec.node_ous == request.node_ous;
     let chaincode = row.spec.sample_chaincode.as_deref().unwrap_or("NONE");
     (!same).then(|| {
         format!(
-            "the network in this folder stays as it was made: --orgs {} --chaincode {chaincode}; \
-             choose another folder with --data for another network",
-            row.spec.orgs.len()
+            "the network in this folder stays as it was made: --orgs {} --chaincode {chaincode} \
+             --node-ous {}; choose another folder with --data for another network",
+            row.spec.orgs.len(),
+            row.spec.node_ous
         )
     })
 }

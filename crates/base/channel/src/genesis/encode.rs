@@ -161,8 +161,11 @@ fn compile_policy(policy: &Policy) -> Result<common::Policy, String> {
             (PolicyType::ImplicitMeta, meta.encode_to_vec())
         }
         PolicyKind::Signature => {
-            let rule = selvage_identity::policy::dsl::parse(&policy.rule)
-                .map_err(|e| format!("invalid signature policy rule '{}': {e}", policy.rule))?;
+            let rule = match &policy.signers {
+                Some(made) => made.clone(),
+                None => selvage_identity::policy::dsl::parse(&policy.rule)
+                    .map_err(|e| format!("invalid signature policy rule '{}': {e}", policy.rule))?,
+            };
             (PolicyType::Signature, rule.encode_to_vec())
         }
     };

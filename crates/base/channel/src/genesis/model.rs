@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use selvage_proto::common::SignaturePolicyEnvelope;
 use serde::{Deserialize, Deserializer};
 use serde_norway::Value;
 
@@ -87,7 +88,7 @@ pub enum PolicyKind {
 }
 
 /// A policy.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct Policy {
     /// How the rule is written.
@@ -95,6 +96,10 @@ pub struct Policy {
     pub kind: PolicyKind,
     /// The rule.
     pub rule: String,
+    /// The rule in Fabric's protobuf form, for what the text form has no words for; it counts
+    /// instead of `rule`.
+    #[serde(skip)]
+    pub signers: Option<SignaturePolicyEnvelope>,
 }
 
 impl Policy {
@@ -103,6 +108,7 @@ impl Policy {
         Self {
             kind: PolicyKind::ImplicitMeta,
             rule: rule.to_owned(),
+            signers: None,
         }
     }
 
@@ -111,6 +117,17 @@ impl Policy {
         Self {
             kind: PolicyKind::Signature,
             rule: rule.to_owned(),
+            signers: None,
+        }
+    }
+
+    /// A policy that counts signers, made already. The text form knows roles only; this may ask
+    /// for organisational units and single identities too.
+    pub fn signers(signers: SignaturePolicyEnvelope) -> Self {
+        Self {
+            kind: PolicyKind::Signature,
+            rule: String::new(),
+            signers: Some(signers),
         }
     }
 }

@@ -76,6 +76,12 @@ impl Msp {
         self.0.version
     }
 
+    /// Whether organisational units tell clients, peers, orderers and administrators apart
+    /// (NodeOUs). Without it nobody has such a role, and administrators are listed.
+    pub fn has_node_roles(&self) -> bool {
+        self.0.version > MspVersion::V1_0 && self.0.enforces_node_units()
+    }
+
     /// The root authorities for identities, with low-S signatures.
     pub fn root_certificates(&self) -> &[Certificate] {
         &self.0.pool.roots

@@ -152,6 +152,12 @@ impl Rules {
         ))
     }
 
+    /// Whether none of an identity's units gives a role.
+    pub(crate) fn bears_no_role(&self, identity: &Identity) -> bool {
+        let units = identity.organizational_units();
+        units.iter().all(|u| self.nodes.named(&u.name).is_none())
+    }
+
     pub(crate) fn enforces_node_units(&self) -> bool {
         self.nodes.enforced
     }

@@ -5,7 +5,11 @@ use prost::Message;
 use selvage_proto::common::msp_principal::Classification;
 use selvage_proto::common::msp_role::MspRoleType;
 use selvage_proto::common::signature_policy::{NOutOf, Type};
-use selvage_proto::common::{MspPrincipal, MspRole, SignaturePolicy, SignaturePolicyEnvelope};
+use selvage_proto::common::{
+    MspPrincipal, MspRole, OrganizationUnit, SignaturePolicy, SignaturePolicyEnvelope,
+};
+
+use crate::OrganizationalUnit;
 
 /// The principal "a member of this organisation in this role".
 pub fn role_principal(msp_id: &str, role: MspRoleType) -> MspPrincipal {
@@ -16,6 +20,20 @@ pub fn role_principal(msp_id: &str, role: MspRoleType) -> MspPrincipal {
     MspPrincipal {
         principal_classification: Classification::Role.into(),
         principal: role.encode_to_vec().into(),
+    }
+}
+
+/// The principal "a member of this organisation who bears this organisational unit". Unlike a role
+/// it can be asked for where the organisation has no node roles (NodeOUs).
+pub fn unit_principal(msp_id: &str, unit: &OrganizationalUnit) -> MspPrincipal {
+    let unit = OrganizationUnit {
+        msp_identifier: msp_id.to_owned(),
+        organizational_unit_identifier: unit.name.clone(),
+        certifiers_identifier: Bytes::copy_from_slice(&unit.certifiers),
+    };
+    MspPrincipal {
+        principal_classification: Classification::OrganizationUnit.into(),
+        principal: unit.encode_to_vec().into(),
     }
 }
 
@@ -66,6 +84,14 @@ pub fn signed_by_role(msp_id: &str, role: MspRoleType) -> SignaturePolicyEnvelop
     envelope(
         n_out_of(1, vec![signed_by(0)]),
         vec![role_principal(msp_id, role)],
+    )
+}
+
+/// One signature by somebody of this organisation who bears this organisational unit.
+pub fn signed_by_unit(msp_id: &str, unit: &OrganizationalUnit) -> SignaturePolicyEnvelope {
+    envelope(
+        n_out_of(1, vec![signed_by(0)]),
+        vec![unit_principal(msp_id, unit)],
     )
 }
 

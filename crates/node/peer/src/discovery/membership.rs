@@ -12,11 +12,12 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use prost::Message;
 use selvage_channel::ChannelConfig;
+use selvage_crypto::issue::NodeRole;
 use selvage_crypto::sha256_parts;
 use selvage_identity::{MspManager, SigningIdentity};
-use selvage_proto::common::MspRole;
 use selvage_proto::common::msp_principal::Classification;
 use selvage_proto::common::msp_role::MspRoleType;
+use selvage_proto::common::{MspRole, OrganizationUnit};
 use selvage_proto::gossip::{
     AliveMessage, Chaincode, Envelope, GossipMessage, Member as WireMember, PeerTime, Properties,
     StateInfo, gossip_message,
@@ -58,20 +59,35 @@ impl Member {
     }
 
     /// Whether the peer satisfies a principal. Of a peer without known identity it is only known
-    /// that it is a peer and a member of its organisation.
+    /// that it is a member of its organisation and a peer: that it has this role where the
+    /// organisation has node roles, and the usual organisational unit in its certificate.
     pub(crate) fn satisfies(&self, principal: &Principal, msps: &MspManager) -> bool {
         if let Some(identity) = &self.identity {
             let identity = msps.deserialize(identity);
             return identity.is_ok_and(|i| i.satisfies(principal.raw()).is_ok());
         }
         let raw = principal.raw();
-        if raw.principal_classification != Classification::Role as i32 {
-            return false;
+        let bytes = raw.principal.clone();
+        match Classification::try_from(raw.principal_classification) {
+            Ok(Classification::Role) => MspRole::decode(bytes).is_ok_and(|role| {
+                role.msp_identifier == self.msp_id
+                    && match MspRoleType::try_from(role.role) {
+                        Ok(MspRoleType::Member) => true,
+                        Ok(MspRoleType::Peer) => {
+                            msps.msp(&self.msp_id).is_some_and(|m| m.has_node_roles())
+                        }
+                        _ => false,
+                    }
+            }),
+            Ok(Classification::OrganizationUnit) => {
+                OrganizationUnit::decode(bytes).is_ok_and(|unit| {
+                    unit.msp_identifier == self.msp_id
+                        && unit.organizational_unit_identifier
+                            == NodeRole::Peer.organizational_unit()
+                })
+            }
+            _ => false,
         }
-        MspRole::decode(raw.principal.clone()).is_ok_and(|role| {
-            let fits = [MspRoleType::Member as i32, MspRoleType::Peer as i32];
-            role.msp_identifier == self.msp_id && fits.contains(&role.role)
-        })
     }
 
     fn pki_id(&self) -> Bytes {
@@ -311,6 +327,62 @@ pub(crate) fn belongs_to(identity: &Bytes, msp_id: &str, msps: &MspManager) -> b
         Err(error) => {
             tracing::debug!(msp_id, error = %report(&error), "endorser's identity not known");
             false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use selvage_crypto::issue::{Authority, LeafProfile, Subject, Validity};
+    use selvage_identity::policy::build::{role_principal, unit_principal};
+    use selvage_identity::{Msp, MspFiles, MspFolder, MspVersion, OrganizationalUnit};
+
+    fn msp(ca: &Authority, node_roles: bool) -> MspManager {
+        let validity = Validity::ten_years(1_735_689_600);
+        let profile = LeafProfile::identity("admin", NodeRole::Admin, validity);
+        let folder = MspFolder {
+            root_certificates: vec![ca.certificate().clone()],
+            admins: vec![ca.issue_new(&profile).unwrap().0],
+            node_roles,
+            ..MspFolder::default()
+        };
+        let files = folder.files().unwrap().into_iter();
+        let files = MspFiles::new(files.map(|(path, content)| (path, content.to_vec())));
+        let definition = files.verifying_config("OrgMSP").unwrap();
+        let msp = Msp::new(&definition, MspVersion::V1_4_3).unwrap();
+        MspManager::new([Arc::new(msp)])
+    }
+
+    #[test]
+    fn peers_nobody_has_met_are_taken_for_what_they_must_be() {
+        let validity = Validity::ten_years(1_735_689_600);
+        let ca = Authority::new_root(&Subject::named("ca"), validity).unwrap();
+        let unit = |name: &str| OrganizationalUnit {
+            name: name.to_owned(),
+            certifiers: [7; 32],
+        };
+        let stranger = Member {
+            endpoint: "peer:1".into(),
+            msp_id: "OrgMSP".into(),
+            local: false,
+            identity: None,
+            height: 0,
+        };
+        for node_roles in [true, false] {
+            let msps = msp(&ca, node_roles);
+            let check = |principal: selvage_proto::common::MspPrincipal, expected: bool| {
+                let principal = Principal::new(&principal).unwrap();
+                let found = stranger.satisfies(&principal, &msps);
+                assert_eq!(found, expected, "{principal:?}, node roles {node_roles}");
+            };
+            check(role_principal("OrgMSP", MspRoleType::Member), true);
+            check(role_principal("OrgMSP", MspRoleType::Peer), node_roles);
+            check(role_principal("OrgMSP", MspRoleType::Admin), false);
+            check(role_principal("OtherMSP", MspRoleType::Member), false);
+            check(unit_principal("OrgMSP", &unit("peer")), true);
+            check(unit_principal("OrgMSP", &unit("client")), false);
+            check(unit_principal("OtherMSP", &unit("peer")), false);
         }
     }
 }

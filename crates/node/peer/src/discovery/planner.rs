@@ -1,7 +1,7 @@
 //! Endorsement plans: which peers together satisfy the policies a transaction touches
 //! (Fabric: `discovery/endorsement`, `lifecycle/metadata_provider.go`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -116,6 +116,7 @@ impl Planner {
         let described = describe(&sets, members.len(), satisfies, |i| able[i]);
         let descriptor = described.map_err(|e| {
             warn_of_hidden_orgs(channel, config, &members);
+            warn_of_roles_nobody_has(channel, config, &sets);
             e.to_string()
         })?;
         Ok(Planned {
@@ -166,6 +167,27 @@ fn warn_of_hidden_orgs(channel: &PeerChannel, config: &ChannelConfig, members: &
             "no peer of this organisation can be found: set its anchor peers in the channel \
              configuration"
         );
+    }
+}
+
+/// A role such as peer can be asked for only where organisational units give roles.
+fn warn_of_roles_nobody_has(channel: &PeerChannel, config: &ChannelConfig, sets: &[PrincipalSet]) {
+    let asked: BTreeSet<&str> = sets
+        .iter()
+        .flatten()
+        .filter_map(Principal::role_in)
+        .collect();
+    let msps = config.msp_manager();
+    for msp_id in asked {
+        if msps.msp(msp_id).is_some_and(|msp| !msp.has_node_roles()) {
+            tracing::warn!(
+                channel = channel.id(),
+                msp_id,
+                "the endorsement policy asks for a role, and this organisation gives none (no \
+                 NodeOUs): ask for a member, for the organisational unit peer, or for the \
+                 channel's own Endorsement policy"
+            );
+        }
     }
 }
 

@@ -72,6 +72,14 @@ impl Principal {
         &self.raw
     }
 
+    /// The organisation of which somebody in a role is asked for, unless that is any member.
+    pub(crate) fn role_in(&self) -> Option<&str> {
+        match self.kind {
+            Kind::Role(role) if role != MspRoleType::Member as i32 => Some(&self.msp_id),
+            _ => None,
+        }
+    }
+
     /// Whether every identity that satisfies `self` satisfies `other` too.
     pub(crate) fn implies(&self, other: &Self) -> bool {
         if self.msp_id != other.msp_id {

@@ -48,9 +48,26 @@ pub(crate) enum Refusal {
     #[error("{0}")]
     AtTheDoor(String),
     /// Malformed, not signed by its creator, repeated or not allowed.
-    #[error("{0}")]
-    Invalid(String),
+    #[error("{text}")]
+    Invalid {
+        /// Fabric's words.
+        text: String,
+        /// What would help, for those who have room for more than Fabric's words.
+        remedy: Option<&'static str>,
+    },
 }
+
+impl From<String> for Refusal {
+    fn from(text: String) -> Self {
+        Self::Invalid { text, remedy: None }
+    }
+}
+
+/// What helps an identity that is refused for want of a role.
+const NEEDS_ROLE: &str = "the certificate has no organisational unit that gives its holder a \
+                          role, and this organisation asks for one (NodeOUs): have it issued \
+                          again with OU=client in its subject, such as `openssl req -new \
+                          -subj \"/OU=client/CN=user\" …`";
 
 /// What an [`Endorser`] is made of.
 pub struct EndorserParts {
@@ -93,7 +110,7 @@ impl Endorser {
         &self,
         signed: SignedProposal,
     ) -> Result<ProposalResponse, Refusal> {
-        let unpacked = Unpacked::open(signed).map_err(Refusal::Invalid)?;
+        let unpacked = Unpacked::open(signed)?;
         let id = unpacked.channel_id();
         let channel = match id {
             "" => None,
@@ -103,9 +120,7 @@ impl Endorser {
         if channel.is_none() && !id.is_empty() {
             return Ok(failed(format!("channel '{id}' not found")));
         }
-        let caller = self
-            .check(&unpacked, channel.as_deref())
-            .map_err(Refusal::Invalid)?;
+        let caller = self.check(&unpacked, channel.as_deref())?;
         Ok(self
             .run(unpacked, channel, caller)
             .await
@@ -163,19 +178,17 @@ impl Endorser {
     }
 
     /// Headers, identity, signature, uniqueness and access, in Fabric's order.
-    fn check(&self, unpacked: &Unpacked, channel: Option<&PeerChannel>) -> Result<Caller, String> {
-        let caller = self
-            .check_creator(unpacked, channel)
-            .map_err(|e| format!("error validating proposal: {e}"))?;
+    fn check(&self, unpacked: &Unpacked, channel: Option<&PeerChannel>) -> Result<Caller, Refusal> {
+        let caller = self.check_creator(unpacked, channel)?;
         let Some(channel) = channel else {
             return Ok(caller);
         };
         let tx_id = unpacked.tx_id();
         if channel.ledger().tx_exists(tx_id).map_err(|e| report(&e))? {
             let creator = hex::encode(&caller.creator);
-            return Err(format!(
-                "duplicate transaction found [{tx_id}]. Creator [{creator}]"
-            ));
+            return Err(
+                format!("duplicate transaction found [{tx_id}]. Creator [{creator}]").into(),
+            );
         }
         if !is_system(&unpacked.chaincode) {
             let config = channel.config();
@@ -189,8 +202,9 @@ impl Endorser {
         &self,
         unpacked: &Unpacked,
         channel: Option<&PeerChannel>,
-    ) -> Result<Caller, String> {
-        unpacked.check_headers()?;
+    ) -> Result<Caller, Refusal> {
+        let refused = |reason: String| format!("error validating proposal: {reason}");
+        unpacked.check_headers().map_err(refused)?;
         let id = unpacked.channel_id();
         let creator = unpacked.signature_header.creator.clone();
         let deserialized = match channel {
@@ -204,7 +218,9 @@ impl Endorser {
         };
         let identity: Arc<Identity> = deserialized.map_err(|e| {
             tracing::warn!(channel = id, error = %report(&e), "access denied");
-            format!("access denied: channel [{id}] creator org unknown, creator is malformed")
+            refused(format!(
+                "access denied: channel [{id}] creator org unknown, creator is malformed"
+            ))
         })?;
         let SignedProposal {
             proposal_bytes: data,
@@ -215,10 +231,16 @@ impl Endorser {
             .and_then(|()| identity.verify(&data, &signature));
         if let Err(error) = proved {
             let msp_id = identity.msp_id();
-            tracing::warn!(channel = id, msp_id, error = %report(&error), "access denied");
-            return Err(format!(
-                "access denied: channel [{id}] creator org [{msp_id}]"
-            ));
+            // Only its holder is told more about a certificate than that it is refused.
+            let own = || identity.verify(&data, &signature).is_ok();
+            let remedy = (identity.lacks_role() && own()).then_some(NEEDS_ROLE);
+            tracing::warn!(channel = id, msp_id, error = %report(&error), remedy, "access denied");
+            return Err(Refusal::Invalid {
+                text: refused(format!(
+                    "access denied: channel [{id}] creator org [{msp_id}]"
+                )),
+                remedy,
+            });
         }
         Ok(Caller {
             data,

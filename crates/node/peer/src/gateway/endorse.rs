@@ -157,7 +157,10 @@ impl Gateway {
                         return Ok(());
                     }
                 }
-                Err(trouble) => plan.lock().failed(endorser.detail(trouble.message)),
+                Err(trouble) => {
+                    let mut plan = plan.lock();
+                    endorser.details(trouble).for_each(|d| plan.failed(d));
+                }
             }
             endorser = plan.lock().next_in_group(&endorser)?;
         }
@@ -208,7 +211,7 @@ impl Gateway {
         while let Some(endorser) = next {
             match self.ask(channel, &endorser, signed).await {
                 Ok(response) => return Ok((endorser, response)),
-                Err(trouble) => details.push(endorser.detail(trouble.message)),
+                Err(trouble) => details.extend(endorser.details(trouble)),
             }
             next = plan.next_in_group(&endorser).ok();
         }

@@ -36,7 +36,12 @@ pub(crate) enum CallError {
     /// The peer did not answer, or answered with a bare gRPC status.
     Unavailable(String),
     /// This peer refused the proposal before it simulated anything.
-    Refused(String),
+    Refused {
+        /// Fabric's words.
+        text: String,
+        /// What would help, where that is known.
+        remedy: Option<&'static str>,
+    },
 }
 
 /// What the gateway makes of an endorser's failure.
@@ -50,6 +55,9 @@ pub(crate) struct Trouble {
     pub(crate) retry: bool,
     /// Whether the connection to the peer is to be given up.
     pub(crate) remove: bool,
+    /// What would help. Messages keep Fabric's words, which programs match; this has a detail of
+    /// its own.
+    pub(crate) remedy: Option<&'static str>,
 }
 
 /// Judges an endorser's answer: the response when it may be used, or what went wrong.
@@ -61,8 +69,11 @@ pub(crate) fn judge(
         Err(CallError::Unavailable(message)) => {
             return Err(trouble(Code::Unavailable, message, true, true));
         }
-        Err(CallError::Refused(message)) => {
-            return Err(trouble(Code::FailedPrecondition, message, false, false));
+        Err(CallError::Refused { text, remedy }) => {
+            return Err(Trouble {
+                remedy,
+                ..trouble(Code::FailedPrecondition, text, false, false)
+            });
         }
     };
     let result = response.response.clone().unwrap_or_default();
@@ -84,6 +95,7 @@ fn trouble(code: Code, message: String, retry: bool, remove: bool) -> Trouble {
         message,
         retry,
         remove,
+        remedy: None,
     }
 }
 
@@ -163,7 +175,10 @@ mod tests {
         );
         let gone = Err(CallError::Unavailable("gone".into()));
         check(gone, Some((Code::Unavailable, "gone", true, true)));
-        let refused = Err(CallError::Refused("no".into()));
+        let refused = Err(CallError::Refused {
+            text: "no".into(),
+            remedy: None,
+        });
         check(
             refused,
             Some((Code::FailedPrecondition, "no", false, false)),

@@ -74,10 +74,10 @@ impl Gateway {
                 }
                 Err(trouble) => trouble,
             };
-            details.push(endorser.detail(trouble.message.clone()));
+            let (message, retry) = (trouble.message.clone(), trouble.retry);
             code = trouble.code;
-            if !trouble.retry {
-                let message = trouble.message;
+            details.extend(endorser.details(trouble));
+            if !retry {
                 let text = format!("evaluate call to endorser returned error: {message}");
                 return Err(with_details(code, &text, &details));
             }

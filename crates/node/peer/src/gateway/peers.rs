@@ -107,7 +107,7 @@ impl Gateway {
         let answer = self.inner.endorser.process(signed).await;
         answer.map_err(|refusal| match refusal {
             Refusal::AtTheDoor(text) => CallError::Unavailable(text),
-            Refusal::Invalid(text) => CallError::Refused(text),
+            Refusal::Invalid { text, remedy } => CallError::Refused { text, remedy },
         })
     }
 

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use selvage_proto::gateway::ErrorDetail;
 use selvage_proto::peer::{Endorsement, ProposalResponse};
 
+use super::errors::Trouble;
+
 /// A peer that can be asked to endorse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endorser {
@@ -27,6 +29,12 @@ impl Endorser {
             msp_id: self.msp_id.clone(),
             message: message.into(),
         }
+    }
+
+    /// What went wrong with this peer: what it said, and what would help where that is known.
+    pub(crate) fn details(&self, trouble: Trouble) -> impl Iterator<Item = ErrorDetail> + use<'_> {
+        let remedy = trouble.remedy.map(|remedy| self.detail(remedy));
+        std::iter::once(self.detail(trouble.message)).chain(remedy)
     }
 }
 

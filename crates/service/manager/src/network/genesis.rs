@@ -11,15 +11,21 @@ use selvage_channel::genesis::{
     AnchorPeer, Application, BatchSize, Material, Orderer, Organization, Policy, Profile,
     genesis_block,
 };
+use selvage_crypto::issue::NodeRole;
+use selvage_identity::policy::build::signed_by_unit;
+use selvage_identity::{Msp, MspFiles, MspVersion, OrganizationalUnit};
 use selvage_manager_api::validate::CreateSpec;
 
-use super::{ChannelPlan, Folders, Network, Org, OrgKind};
+use super::{ChannelPlan, Folders, Network, Org, OrgKind, keys};
 use crate::error::ManagerError;
 use crate::files::{read_limited, write_public};
 use crate::{clock, random};
 
 /// Largest transaction: just below the 100 MB that nodes accept in one message.
 const ABSOLUTE_MAX_BYTES: u32 = 99 << 20;
+
+/// Largest certificate file.
+const MOST: u64 = 64 * 1024;
 
 /// Makes the genesis blocks that are missing.
 pub(crate) fn make(
@@ -32,7 +38,7 @@ pub(crate) fn make(
         if path.exists() {
             continue;
         }
-        let profile = profile(network, spec, channel, folders);
+        let profile = profile(network, spec, channel, folders)?;
         let block = genesis_block(
             &profile,
             &channel.name,
@@ -74,7 +80,7 @@ fn profile(
     spec: &CreateSpec,
     channel: &ChannelPlan,
     folders: &Folders,
-) -> Profile {
+) -> Result<Profile, ManagerError> {
     let mut for_orderer = usual();
     for_orderer.push(("BlockValidation", Policy::implicit("ANY Writers")));
     let mut for_application = usual();
@@ -83,7 +89,7 @@ fn profile(
         Policy::implicit("MAJORITY Endorsement"),
     ));
     for_application.push(("Endorsement", Policy::implicit("MAJORITY Endorsement")));
-    Profile {
+    Ok(Profile {
         orderer: Some(Orderer {
             addresses: Vec::new(),
             batch_timeout: Duration::from_secs(u64::from(spec.batch_timeout_s)),
@@ -92,7 +98,7 @@ fn profile(
                 absolute_max_bytes: ABSOLUTE_MAX_BYTES,
                 preferred_max_bytes: spec.preferred_max_mb << 20,
             },
-            organizations: vec![organization(network, &network.orderer, folders)],
+            organizations: vec![organization(network, &network.orderer, folders)?],
             capabilities: capabilities("V2_0"),
             policies: policies(&for_orderer),
             ..Orderer::default()
@@ -101,7 +107,7 @@ fn profile(
             organizations: network
                 .members(channel)
                 .map(|o| organization(network, o, folders))
-                .collect(),
+                .collect::<Result<_, _>>()?,
             capabilities: capabilities("V2_5"),
             policies: policies(&for_application),
             ..Application::default()
@@ -109,13 +115,19 @@ fn profile(
         capabilities: capabilities("V2_0"),
         policies: policies(&usual()),
         ..Profile::default()
-    }
+    })
 }
 
-fn organization(network: &Network, org: &Org, folders: &Folders) -> Organization {
+/// Who may do what in an organisation. `Endorsement` asks for a peer in either form, so that a
+/// client's signature alone never endorses.
+fn rules(
+    network: &Network,
+    org: &Org,
+    folders: &Folders,
+) -> Result<Vec<(&'static str, Policy)>, ManagerError> {
     let msp = org.msp_id();
     let peer = org.kind == OrgKind::Peer;
-    let (readers, writers) = if peer {
+    let (readers, writers) = if peer && network.node_ous {
         (
             format!("OR('{msp}.admin', '{msp}.peer', '{msp}.client')"),
             format!("OR('{msp}.admin', '{msp}.client')"),
@@ -129,15 +141,56 @@ fn organization(network: &Network, org: &Org, folders: &Folders) -> Organization
         ("Admins", Policy::signature(&format!("OR('{msp}.admin')"))),
     ];
     if peer {
-        rules.push((
-            "Endorsement",
-            Policy::signature(&format!("OR('{msp}.peer')")),
-        ));
+        let endorsement = if network.node_ous {
+            Policy::signature(&format!("OR('{msp}.peer')"))
+        } else {
+            Policy::signers(signed_by_unit(&msp, &peer_unit(org, folders)?))
+        };
+        rules.push(("Endorsement", endorsement));
     }
+    Ok(rules)
+}
+
+/// The organisational unit that an organisation's peers bear, with what names their authority: as
+/// every peer of the channel will read it from their certificates.
+fn peer_unit(org: &Org, folders: &Folders) -> Result<OrganizationalUnit, ManagerError> {
+    let unusable = |reason: String| {
+        ManagerError::Driver(format!(
+            "the organisation {} cannot be described by its certificates: {reason}",
+            org.name
+        ))
+    };
+    let files = FolderMaterial
+        .folder(&folders.org(org).join("msp").display().to_string())
+        .map_err(unusable)?;
+    let definition = MspFiles::new(files).verifying_config(&org.msp_id());
+    let definition = definition.map_err(|e| unusable(e.to_string()))?;
+    let msp = Msp::new(&definition, MspVersion::V1_4_3).map_err(|e| unusable(e.to_string()))?;
+    let first = org.nodes.first();
+    let first = first.ok_or_else(|| unusable("it has no peers".to_owned()))?;
+    let certificate = keys::only_file(&folders.node(first).join("msp/signcerts"))?;
+    let identity = msp
+        .identity(&read_limited(&certificate, MOST)?)
+        .map_err(|e| unusable(e.to_string()))?;
+    identity
+        .organizational_units()
+        .iter()
+        .find(|unit| unit.name == NodeRole::Peer.organizational_unit())
+        .cloned()
+        .ok_or_else(|| unusable(format!("{} is no peer's", certificate.display())))
+}
+
+fn organization(
+    network: &Network,
+    org: &Org,
+    folders: &Folders,
+) -> Result<Organization, ManagerError> {
+    let peer = org.kind == OrgKind::Peer;
+    let rules = rules(network, org, folders)?;
     let addresses = org.nodes.iter().map(|n| network.address(n));
-    Organization {
-        name: msp.clone(),
-        id: msp,
+    Ok(Organization {
+        name: org.msp_id(),
+        id: org.msp_id(),
         msp_dir: folders.org(org).join("msp").display().to_string(),
         policies: policies(&rules),
         anchor_peers: org
@@ -156,7 +209,7 @@ fn organization(network: &Network, org: &Org, folders: &Folders) -> Organization
             addresses.collect()
         },
         ..Organization::default()
-    }
+    })
 }
 
 /// Reads the MSP folders that the profile names.
@@ -164,7 +217,7 @@ struct FolderMaterial;
 
 impl Material for FolderMaterial {
     fn file(&self, path: &str) -> Result<Bytes, String> {
-        read_limited(Path::new(path), 64 * 1024)
+        read_limited(Path::new(path), MOST)
             .map(Bytes::from)
             .map_err(|e| e.to_string())
     }
@@ -195,9 +248,98 @@ impl Material for FolderMaterial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{keys, testing};
+    use crate::network::keys::{ADMIN, USER};
+    use crate::network::testing;
     use selvage_channel::ChannelConfig;
+    use selvage_crypto::issue::{Authority, LeafProfile, Validity};
+    use selvage_crypto::{Certificate, PrivateKey};
+    use selvage_identity::{Policy as _, SignedData, SigningIdentity};
     use selvage_proto::common::Block;
+
+    fn signing(msp: &Path, org: &Org) -> SigningIdentity {
+        let read = |folder: &str| {
+            let file = keys::only_file(&msp.join(folder)).expect("one file");
+            std::fs::read(file).expect("readable")
+        };
+        let key = PrivateKey::from_pem(&read("keystore")).expect("a key");
+        SigningIdentity::new(&org.msp_id(), &read("signcerts"), key).expect("they fit")
+    }
+
+    /// The certificate that users make with nothing but `openssl`: no organisational unit.
+    fn plain(org: &Org, folders: &Folders) -> SigningIdentity {
+        let ca = folders.org(org).join("ca");
+        let read = |name: String| std::fs::read(ca.join(name)).expect("readable");
+        let certificate = Certificate::from_pem(&read(keys::authority_cert(org, "ca")));
+        let key = PrivateKey::from_pem(&read(keys::authority_key(org))).expect("a key");
+        let ca = Authority::from_parts(certificate.expect("parses"), key).expect("an authority");
+        let profile = LeafProfile::tls("user", &[], Validity::ten_years(clock::now_s()));
+        let (certificate, key) = ca.issue_new(&profile).expect("issued");
+        assert!(certificate.organizational_units().is_empty());
+        SigningIdentity::new(&org.msp_id(), certificate.to_pem().as_bytes(), key).expect("they fit")
+    }
+
+    #[test]
+    fn policies_ask_for_the_right_people_with_and_without_node_ous() {
+        for node_ous in [true, false] {
+            let dir = tempfile::tempdir().expect("temporary folder");
+            let folders = Folders::new(dir.path().to_owned());
+            let spec = CreateSpec {
+                node_ous,
+                ..testing::spec()
+            };
+            let network = testing::named(&spec);
+            keys::make(&network, &folders).expect("keys");
+            make(&network, &spec, &folders).expect("blocks");
+            let block = std::fs::read(folders.genesis("channel")).expect("block");
+            let block = Block::decode(block.as_slice()).expect("a block");
+            let config = ChannelConfig::from_block(&block).expect("a configuration");
+            let [org, other] = [&network.peers[0], &network.peers[1]];
+            let people = [
+                signing(&folders.node(&org.nodes[1]).join("msp"), org),
+                signing(&folders.user(org, USER).join("msp"), org),
+                signing(&folders.user(org, ADMIN).join("msp"), org),
+                plain(org, &folders),
+                signing(&folders.node(&other.nodes[0]).join("msp"), other),
+            ];
+            let check = |path: &str, signers: &[usize], expected: bool| {
+                let signed = |i: &usize| SignedData {
+                    data: "m".into(),
+                    identity: people[*i].serialized(),
+                    signature: people[*i].sign(b"m").into(),
+                };
+                let signed: Vec<_> = signers.iter().map(signed).collect();
+                let policy = config.policy(path).expect("the policy is there");
+                let outcome = policy.evaluate(&signed).is_ok();
+                assert_eq!(outcome, expected, "{path} {signers:?}, NodeOUs {node_ous}");
+            };
+            let own = format!("/Channel/Application/{}/Endorsement", org.msp_id());
+            let [peer, user, admin, plain, others_peer] = [0, 1, 2, 3, 4];
+            check(&own, &[peer], true);
+            for nobody in [user, admin, plain, others_peer] {
+                check(&own, &[nobody], false);
+            }
+            for both in [
+                "/Channel/Application/Endorsement",
+                "/Channel/Application/LifecycleEndorsement",
+            ] {
+                check(both, &[peer], false);
+                check(both, &[user, others_peer], false);
+                check(both, &[peer, others_peer], true);
+            }
+            for may in [
+                "/Channel/Application/Readers",
+                "/Channel/Application/Writers",
+            ] {
+                check(may, &[user], true);
+                check(may, &[admin], true);
+                check(may, &[plain], !node_ous);
+            }
+            let admins = format!("/Channel/Application/{}/Admins", org.msp_id());
+            check(&admins, &[admin], true);
+            check(&admins, &[user], false);
+            check(&admins, &[plain], false);
+        }
+    }
 
     #[test]
     fn the_block_reads_back_with_what_was_asked_for() {

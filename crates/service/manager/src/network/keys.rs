@@ -1,13 +1,15 @@
 //! Key material: for every organisation a certificate authority, a TLS authority, an administrator,
-//! a user and its nodes, laid out as Fabric's tools lay it out, with NodeOUs on.
+//! a user and its nodes, laid out as Fabric's tools lay it out. With NodeOUs the MSP folders say
+//! which organisational unit means which role; without, they name the administrator. The
+//! certificates have their units either way: policies may ask for them.
 //!
 //! The material is made whole or not at all: a mark says that it is complete and on the disk. What
 //! a crash left without the mark was handed to nobody and is made anew.
 
 use std::path::Path;
 
-use selvage_crypto::PrivateKey;
 use selvage_crypto::issue::{Authority, LeafProfile, NodeRole, Subject, Validity};
+use selvage_crypto::{Certificate, PrivateKey};
 
 use super::{Folders, Network, Node, Org, OrgKind};
 use crate::clock;
@@ -37,15 +39,20 @@ pub(crate) fn make(network: &Network, folders: &Folders) -> Result<(), ManagerEr
         remove_dir(&folder)?;
         let ca = authority(&folder.join("ca"), org, "ca")?;
         let tls = authority(&folder.join("tlsca"), org, "tlsca")?;
+        // First the administrator: without NodeOUs every MSP folder names it.
+        let admin = issue(&ca, &format!("{ADMIN}@{}", org.hash), NodeRole::Admin)?;
+        let listed = (!network.node_ous).then(|| admin.0.to_pem());
         let maker = Maker {
             org,
             ca: &ca,
             tls: &tls,
+            admin: listed.as_deref(),
         };
         maker.organisation_msp(&folder.join("msp"))?;
-        maker.user(&folders.user(org, ADMIN), ADMIN, NodeRole::Admin)?;
+        maker.user(&folders.user(org, ADMIN), ADMIN, &admin)?;
         if org.kind == OrgKind::Peer {
-            maker.user(&folders.user(org, USER), USER, NodeRole::Client)?;
+            let user = issue(&ca, &format!("{USER}@{}", org.hash), NodeRole::Client)?;
+            maker.user(&folders.user(org, USER), USER, &user)?;
         }
         for node in &org.nodes {
             remove_dir(&folders.node(node))?;
@@ -83,10 +90,22 @@ fn write_key(path: &Path, key: &PrivateKey) -> Result<(), ManagerError> {
     write_unsynced(path, pem.as_bytes(), PRIVATE)
 }
 
+/// A new identity.
+fn issue(
+    ca: &Authority,
+    common_name: &str,
+    role: NodeRole,
+) -> Result<(Certificate, PrivateKey), ManagerError> {
+    let profile = LeafProfile::identity(common_name, role, Validity::ten_years(clock::now_s()));
+    ca.issue_new(&profile).map_err(fail("issue a certificate"))
+}
+
 struct Maker<'a> {
     org: &'a Org,
     ca: &'a Authority,
     tls: &'a Authority,
+    /// The administrator's certificate, when MSP folders name it.
+    admin: Option<&'a str>,
 }
 
 impl Maker<'_> {
@@ -100,26 +119,26 @@ impl Maker<'_> {
                 .join(authority_cert(self.org, "tlsca")),
             self.tls.certificate().to_pem().as_bytes(),
         )?;
-        write_public(&msp.join("config.yaml"), node_ous(&ca).as_bytes())
+        match self.admin {
+            Some(admin) => {
+                let name = format!("{}-cert.pem", self.org.user(ADMIN));
+                write_public(&msp.join("admincerts").join(name), admin.as_bytes())
+            }
+            None => write_public(&msp.join("config.yaml"), node_ous(&ca).as_bytes()),
+        }
     }
 
     /// An identity: one key in `keystore`, one certificate in `signcerts`.
     fn identity(
         &self,
         msp: &Path,
-        common_name: &str,
         file: &str,
-        role: NodeRole,
+        (certificate, key): &(Certificate, PrivateKey),
     ) -> Result<(), ManagerError> {
-        let cert = msp.join("signcerts").join(format!("{file}-cert.pem"));
-        let profile = LeafProfile::identity(common_name, role, Validity::ten_years(clock::now_s()));
-        let (made, key) = self
-            .ca
-            .issue_new(&profile)
-            .map_err(fail("issue a certificate"))?;
         let store = msp.join("keystore");
-        write_key(&store.join(format!("{}_sk", uuid::Uuid::new_v4())), &key)?;
-        write_public(&cert, made.to_pem().as_bytes())
+        write_key(&store.join(format!("{}_sk", uuid::Uuid::new_v4())), key)?;
+        let path = msp.join("signcerts").join(format!("{file}-cert.pem"));
+        write_public(&path, certificate.to_pem().as_bytes())
     }
 
     fn tls(&self, folder: &Path, name: &str, hosts: &[&str]) -> Result<(), ManagerError> {
@@ -137,12 +156,20 @@ impl Maker<'_> {
         write_public(&cert, made.to_pem().as_bytes())
     }
 
-    fn user(&self, folder: &Path, user: &str, role: NodeRole) -> Result<(), ManagerError> {
+    fn user(
+        &self,
+        folder: &Path,
+        user: &str,
+        issued: &(Certificate, PrivateKey),
+    ) -> Result<(), ManagerError> {
         let msp = folder.join("msp");
         self.organisation_msp(&msp)?;
-        let name = format!("{user}@{}", self.org.hash);
-        self.identity(&msp, &name, &self.org.user(user), role)?;
-        self.tls(&folder.join("tls"), &name, &[])
+        self.identity(&msp, &self.org.user(user), issued)?;
+        self.tls(
+            &folder.join("tls"),
+            &format!("{user}@{}", self.org.hash),
+            &[],
+        )
     }
 
     fn node(&self, folder: &Path, node: &Node, host: &str) -> Result<(), ManagerError> {
@@ -152,7 +179,7 @@ impl Maker<'_> {
             OrgKind::Peer => NodeRole::Peer,
             OrgKind::Orderer => NodeRole::Orderer,
         };
-        self.identity(&msp, &node.name, &node.name, role)?;
+        self.identity(&msp, &node.name, &issue(self.ca, &node.name, role)?)?;
         let mut hosts = vec![
             node.domain.as_str(),
             node.name.as_str(),
@@ -203,7 +230,6 @@ pub(crate) fn only_file(folder: &Path) -> Result<std::path::PathBuf, ManagerErro
 mod tests {
     use super::*;
     use crate::network::testing;
-    use selvage_crypto::Certificate;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]

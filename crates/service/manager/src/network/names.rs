@@ -126,6 +126,14 @@ pub(crate) struct Network {
     pub(crate) peers: Vec<Org>,
     /// Channels.
     pub(crate) channels: Vec<ChannelPlan>,
+    /// Whether organisational units in certificates give roles (NodeOUs). Networks were made with
+    /// them before there was a choice.
+    #[serde(default = "yes")]
+    pub(crate) node_ous: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Network {
@@ -148,6 +156,7 @@ impl Network {
                     description: c.description.clone(),
                 })
                 .collect(),
+            node_ous: spec.node_ous,
         }
     }
 

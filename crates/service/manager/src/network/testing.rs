@@ -31,11 +31,17 @@ pub(crate) fn spec() -> CreateSpec {
         cluster_id: "local".into(),
         cluster_name: "local".into(),
         sample_chaincode: None,
+        node_ous: false,
     }
 }
 
 pub(crate) fn network() -> Network {
-    let mut network = Network::name("instance", &spec(), "127.0.0.1");
+    named(&spec())
+}
+
+/// The network of a request, with ports.
+pub(crate) fn named(spec: &CreateSpec) -> Network {
+    let mut network = Network::name("instance", spec, "127.0.0.1");
     let ports: Vec<u16> = (0..network.ports_needed())
         .map(|n| 40_000 + n as u16)
         .collect();
