@@ -10,7 +10,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use selvage_manager::{Call, UpAnswer, UpReport};
+use selvage_manager::{Call, Target, UpAnswer, UpReport};
 
 use options::{CallOptions, Command, Options};
 
@@ -57,7 +57,12 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("selvage: {}", with_causes(&error));
-            ExitCode::FAILURE
+            match error {
+                Failure::Manager(selvage_manager::ManagerError::Locked { .. }) => {
+                    ExitCode::from(service::LOCKED)
+                }
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -110,14 +115,20 @@ async fn run(command: Command) -> Result<(), Failure> {
 }
 
 async fn invoke(options: &CallOptions, submit: bool) -> Result<(), Failure> {
-    let report = UpReport::load(&options.data.data)?;
+    let mut target = match &options.profile {
+        Some(profile) => Target::of_profile(profile)?,
+        None => Target::of_report(&UpReport::load(&options.data.data)?)?,
+    };
+    if let (Some(cert), Some(key)) = (&options.user_cert, &options.user_key) {
+        target = target.with_user(cert.clone(), key.clone());
+    }
     let call = Call {
         channel: options.channel.clone(),
         chaincode: options.chaincode.clone(),
         function: options.function.clone(),
         args: options.args.clone(),
     };
-    let answer = selvage_manager::call(&report, &call, submit).await?;
+    let answer = selvage_manager::call(&target, &call, submit).await?;
     if let Some((id, block)) = &answer.committed {
         eprintln!("transaction {id} committed in block {block}");
     }

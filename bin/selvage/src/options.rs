@@ -147,6 +147,16 @@ pub(crate) struct DownOptions {
 pub(crate) struct CallOptions {
     #[command(flatten)]
     pub(crate) data: Data,
+    /// A connection profile, such as an instance's SDK configuration, instead of the network that
+    /// `up` made
+    #[arg(long, value_name = "FILE")]
+    pub(crate) profile: Option<PathBuf>,
+    /// Certificate of the user who calls (PEM) [default: the network's first user]
+    #[arg(long, value_name = "FILE", requires = "user_key")]
+    pub(crate) user_cert: Option<PathBuf>,
+    /// That user's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "user_cert")]
+    pub(crate) user_key: Option<PathBuf>,
     /// Channel [default: the network's first]
     #[arg(long)]
     pub(crate) channel: Option<String>,
@@ -179,5 +189,8 @@ mod tests {
         assert!(!up.network.node_ous);
         assert!(parse("selvage up --consensus pow").is_err());
         assert!(parse("selvage invoke CreateAsset a b").is_ok());
+        let line = "selvage query --profile p.yaml --user-cert c --user-key k ReadAsset a";
+        assert!(parse(line).is_ok());
+        assert!(parse("selvage query --user-cert c ReadAsset a").is_err());
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use selvage_manager::control::{self, Running};
 use selvage_manager::{
     CancellationToken, DataDir, LOG_FILE, Manager, ManagerError, Portal, Programs, Sample,
-    Settings, UpAnswer, UpRequest, is_held,
+    Settings, UpAnswer, UpRequest, holder, is_held,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -32,6 +32,12 @@ const PORTAL_FILE: &str = "portal";
 const LOOK: Duration = Duration::from_millis(10);
 /// How long a service may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the system may take to give back the port of a killed service.
+const MOMENT: Duration = Duration::from_secs(1);
+/// How often `up` asks again when a service hangs up.
+const HANG_UPS: u32 = 5;
+/// Exit status when another service has the data folder; sysexits.h calls it EX_TEMPFAIL.
+pub(crate) const LOCKED: u8 = 75;
 
 fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Failure {
     move |source| Failure::System {
@@ -96,17 +102,26 @@ fn settings(options: &ServeOptions) -> Result<Settings, Failure> {
 /// Takes the address asked for; without one, that of the last time or the usual one, and any other
 /// when somebody else has it.
 async fn portal(data: &Path, options: &ServeOptions) -> Result<Portal, Failure> {
-    if let Some(address) = &options.listen {
-        return Ok(Portal::bind(data, address, options.tls).await?);
-    }
     let kept = std::fs::read_to_string(data.join(PORTAL_FILE)).unwrap_or_default();
-    let usual = kept
-        .trim()
-        .parse::<SocketAddr>()
-        .map_or(PORTAL.to_owned(), |a| a.to_string());
-    match Portal::bind(data, &usual, options.tls).await {
-        Err(ManagerError::Listen { .. }) => Ok(Portal::bind(data, ANY, options.tls).await?),
-        other => Ok(other?),
+    let kept = kept.trim().parse::<SocketAddr>().ok();
+    let wanted = match (&options.listen, kept) {
+        (Some(address), _) => address.clone(),
+        (None, Some(kept)) => kept.to_string(),
+        (None, None) => PORTAL.to_owned(),
+    };
+    let own = kept.is_some_and(|kept| kept.to_string() == wanted);
+    let began = tokio::time::Instant::now();
+    loop {
+        match Portal::bind(data, &wanted, options.tls).await {
+            // A manager that was killed keeps its port a moment longer than its folder.
+            Err(ManagerError::Listen { .. }) if own && began.elapsed() < MOMENT => {
+                tokio::time::sleep(LOOK).await;
+            }
+            Err(ManagerError::Listen { .. }) if options.listen.is_none() => {
+                return Ok(Portal::bind(data, ANY, options.tls).await?);
+            }
+            other => return Ok(other?),
+        }
     }
 }
 
@@ -179,21 +194,39 @@ pub(crate) async fn serve(options: &ServeOptions) -> Result<(), Failure> {
 
 /// `selvage up`: the service runs here until it is interrupted.
 pub(crate) async fn up_here(options: &UpOptions) -> Result<(), Failure> {
-    if let Some(running) = Running::reach(&options.data.data).await {
-        let answer = running.up(&request(options.network), &progress).await?;
-        print(&answer, options.json, &options.data.data)?;
-        eprintln!("It was running already; stop it with: selvage down");
-        return Ok(());
-    }
-    let service = Service::start(options).await?;
+    let data = &options.data.data;
     let wish = request(options.network);
+    let began = tokio::time::Instant::now();
+    let service = loop {
+        let tried = match Running::reach(data).await {
+            Some(running) => running.up(&wish, &progress).await.map(Some),
+            None => Ok(None),
+        };
+        match tried {
+            Ok(Some(answer)) => {
+                print(&answer, options.json, data)?;
+                eprintln!("It was running already; stop it with: selvage down");
+                return Ok(());
+            }
+            Ok(None) => match Service::start(options).await {
+                // It begins or ends just now: soon it can be reached, or the folder is free.
+                Err(Failure::Manager(ManagerError::Locked { .. }))
+                    if began.elapsed() < PATIENCE => {}
+                started => break started?,
+            },
+            // It ended just now.
+            Err(ManagerError::HungUp { .. }) if began.elapsed() < PATIENCE => {}
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(LOOK).await;
+    };
     let outcome = tokio::select! {
         outcome = service.manager.up(&wish, &progress) => outcome,
         _ = tokio::signal::ctrl_c() => Err(ManagerError::Option("interrupted".to_owned())),
     };
     match outcome {
         Ok(answer) => {
-            print(&answer, options.json, &options.data.data)?;
+            print(&answer, options.json, data)?;
             eprintln!("Press Ctrl-C to stop.");
             service.until_told().await
         }
@@ -208,21 +241,81 @@ pub(crate) async fn up_here(options: &UpOptions) -> Result<(), Failure> {
 /// `selvage up --detach`: the service runs in a process of its own.
 pub(crate) async fn up_detached(options: &UpOptions) -> Result<UpAnswer, Failure> {
     let data = &options.data.data;
-    let (running, started) = match Running::reach(data).await {
-        Some(running) => (running, None),
-        None => {
-            let mut child = spawn(options)?;
-            (reach_child(data, &mut child).await?, Some(child))
+    let wish = request(options.network);
+    let mut started = None;
+    let mut hung_up = 0;
+    let outcome = loop {
+        let running = reach_or_start(options, &mut started).await?;
+        match running.up(&wish, &progress).await {
+            // A manager that was killed a moment ago took the question with it; the next one is
+            // asked again. One that was started here and is gone has said why in its log.
+            Err(ManagerError::HungUp { .. }) if hung_up < HANG_UPS && !is_gone(&mut started)? => {
+                hung_up += 1;
+            }
+            outcome => break outcome,
         }
     };
-    let outcome = running.up(&request(options.network), &progress).await;
     // What was started for nothing is not left behind.
-    if let (Err(_), Some(_)) = (&outcome, started)
+    if outcome.is_err()
+        && let Some(child) = &started
+        && i32::try_from(child.id()).ok() == holder(data)
         && let Some(running) = Running::reach(data).await
     {
         running.down(data).await?;
     }
     Ok(outcome?)
+}
+
+/// Whether a service was started here and has ended.
+fn is_gone(started: &mut Option<Child>) -> Result<bool, Failure> {
+    match started {
+        None => Ok(false),
+        Some(child) => {
+            let ended = child.try_wait();
+            Ok(ended.map_err(system("cannot watch the service"))?.is_some())
+        }
+    }
+}
+
+/// Reaches the service of the folder. When nobody has the folder, one is started; when it ends
+/// instead of answering, its last words are the error.
+async fn reach_or_start(
+    options: &ServeOptions,
+    started: &mut Option<Child>,
+) -> Result<Running, Failure> {
+    let data = &options.data.data;
+    let began = tokio::time::Instant::now();
+    loop {
+        if let Some(running) = Running::reach(data).await {
+            return Ok(running);
+        }
+        let ended = match started.as_mut() {
+            None => None,
+            Some(child) => child
+                .try_wait()
+                .map_err(system("cannot watch the service"))?,
+        };
+        // Looking whether the folder is held holds it for an instant: not while a service starts
+        // here. While somebody else has it, that service begins or ends just now.
+        if (started.is_none() || ended.is_some()) && !is_held(data) {
+            match ended {
+                None => *started = Some(spawn(options)?),
+                // It met somebody who had the folder and has left it since.
+                Some(status) if status.code() == Some(i32::from(LOCKED)) => {
+                    *started = Some(spawn(options)?);
+                }
+                Some(_) => return Err(Failure::Words(last_words(&data.join(LOG_FILE)))),
+            }
+        }
+        if began.elapsed() > PATIENCE {
+            return Err(Failure::Words(format!(
+                "the service does not answer within {} seconds; see {}",
+                PATIENCE.as_secs(),
+                data.join(LOG_FILE).display()
+            )));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 fn spawn(options: &ServeOptions) -> Result<Child, Failure> {
@@ -271,31 +364,6 @@ fn spawn(options: &ServeOptions) -> Result<Child, Failure> {
     command.spawn().map_err(system("cannot start the service"))
 }
 
-/// Waits until a started service answers; when it ends instead, its last words are the error.
-async fn reach_child(data: &Path, child: &mut Child) -> Result<Running, Failure> {
-    let began = tokio::time::Instant::now();
-    loop {
-        if let Some(running) = Running::reach(data).await {
-            return Ok(running);
-        }
-        let ended = child
-            .try_wait()
-            .map_err(system("cannot watch the service"))?;
-        // Another start may have been a moment faster: then its service is the one to reach.
-        if ended.is_some() && !is_held(data) {
-            return Err(Failure::Words(last_words(&data.join(LOG_FILE))));
-        }
-        if began.elapsed() > PATIENCE {
-            return Err(Failure::Words(format!(
-                "the service does not answer within {} seconds; see {}",
-                PATIENCE.as_secs(),
-                data.join(LOG_FILE).display()
-            )));
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
 /// The error a service printed before it ended.
 fn last_words(log: &Path) -> String {
     let read = || -> std::io::Result<String> {
@@ -321,10 +389,23 @@ fn last_words(log: &Path) -> String {
 /// `selvage down`.
 pub(crate) async fn down(data: &Data) -> Result<(), Failure> {
     let data = &data.data;
-    if let Some(running) = Running::reach(data).await {
-        running.down(data).await?;
-        eprintln!("Stopped. The data stays in {}", data.display());
-        return Ok(());
+    let began = tokio::time::Instant::now();
+    loop {
+        match Running::reach(data).await {
+            Some(running) => match running.down(data).await {
+                Ok(()) => {
+                    eprintln!("Stopped. The data stays in {}", data.display());
+                    return Ok(());
+                }
+                // It was killed a moment ago.
+                Err(ManagerError::HungUp { .. }) if began.elapsed() < PATIENCE => {}
+                Err(error) => return Err(error.into()),
+            },
+            // While somebody has the folder, its service begins or ends just now.
+            None if is_held(data) && began.elapsed() < PATIENCE => {}
+            None => break,
+        }
+        tokio::time::sleep(LOOK).await;
     }
     // No manager: it was killed, or never ran. Nodes may be left of it.
     let nodes = control::stop_leftovers(data).await;

@@ -3,8 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeSet;
+use std::os::unix::net::UnixListener;
 use std::process::Command;
+use std::time::Duration;
 
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use selvage_network_tests::{Service, binary, nodes_of, up_in};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,4 +76,55 @@ fn down_where_nothing_runs_says_so() {
     let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
     assert!(!said.is_empty(), "silence");
     assert!(!said.contains("panicked"), "{said}");
+}
+
+/// Kills the manager again and again and runs `selvage up` at once, while the system has not yet
+/// taken down the killed process, its lock, its socket and its port.
+#[test]
+fn up_right_after_a_kill_takes_over() {
+    const KILLS: usize = 40;
+    let service = Service::up(&["--chaincode", "NONE"]);
+    let nodes = nodes_of(service.folder());
+    let first = service.said();
+    for round in 0..KILLS {
+        let manager = service.manager();
+        kill(Pid::from_raw(manager), Signal::SIGKILL).unwrap();
+        let output = up_in(service.folder(), &["--chaincode", "NONE"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "round {round}: {said}");
+        let up: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(up["blockchain_id"], first.blockchain_id, "round {round}");
+        assert_eq!(up["console"], first.console, "round {round}");
+        assert_ne!(service.manager(), manager, "round {round}");
+        assert_eq!(nodes_of(service.folder()), nodes, "round {round}");
+    }
+    // `down` right after a kill stops what the killed manager left.
+    kill(Pid::from_raw(service.manager()), Signal::SIGKILL).unwrap();
+    service.down();
+    assert_eq!(nodes_of(service.folder()), []);
+}
+
+/// The same by hand: a manager that takes the question with it, and whose lock outlives its socket.
+#[test]
+fn up_asks_the_next_manager_when_one_hangs_up() {
+    let folder = tempfile::Builder::new()
+        .prefix("selvage-")
+        .tempdir()
+        .unwrap();
+    let run = folder.path().join("data/run");
+    std::fs::create_dir_all(&run).unwrap();
+    let lock = std::fs::File::create(folder.path().join("data/lock")).unwrap();
+    let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
+    let socket = UnixListener::bind(run.join("control.sock")).unwrap();
+    std::thread::spawn(move || {
+        drop(socket.accept());
+        drop(socket);
+        // Long enough for the command to see that nobody listens while the folder is held.
+        std::thread::sleep(Duration::from_millis(300));
+        drop(lock);
+    });
+    let output = up_in(folder.path(), &["--chaincode", "NONE"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    drop(Service::resumed(folder));
 }

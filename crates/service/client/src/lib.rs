@@ -10,6 +10,7 @@
 //! | [`Checkpoint`], [`Peer::blocks`], [`Peer::filtered_blocks`] | block and chaincode events |
 //! | [`PeerAdmin`] | `peer channel`, `peer lifecycle chaincode`; `cscc`, `qscc`, `_lifecycle` |
 //! | [`ConfigChange`] | `configtxlator compute_update`, `peer channel signconfigtx` and `update` |
+//! | [`Profile`] | connection profiles |
 //! | [`Participation`] | `osnadmin channel` |
 //! | [`explorer`] | what a block browser shows of a block |
 
@@ -22,6 +23,7 @@ mod gateway;
 mod lifecycle;
 mod node;
 mod participation;
+mod profile;
 mod proposal;
 mod transact;
 mod update;
@@ -35,6 +37,7 @@ pub use gateway::{Checkpoint, CommitStatus, Committed, Event, Gateway, Prepared}
 pub use lifecycle::{Definition, EndorsementPolicy};
 pub use node::{Orderer, Peer, endorse};
 pub use participation::{ChannelState, ListedChannel, Participation};
+pub use profile::{Pem, Profile, ProfileNode};
 pub use proposal::{Invocation, Proposal, transaction_result};
 pub use transact::Network;
 pub use update::ConfigChange;

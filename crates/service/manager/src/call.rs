@@ -1,9 +1,9 @@
 //! `selvage invoke` and `selvage query`: one call of a chaincode through the gateway.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use selvage_client::{ClientError, Gateway, Invocation, Peer, User};
+use selvage_client::{ClientError, Gateway, Invocation, Peer, Pem, Profile, User};
 use selvage_crypto::PrivateKey;
 use selvage_env::Env;
 use selvage_identity::SigningIdentity;
@@ -16,13 +16,15 @@ use crate::up::UpReport;
 
 /// Largest certificate or key file.
 const MOST: u64 = 64 * 1024;
+/// Largest connection profile.
+const MOST_PROFILE: u64 = 4 * 1024 * 1024;
 
 /// A function to call.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// Channel; that of the report when absent.
+    /// Channel; that of the target when absent.
     pub channel: Option<String>,
-    /// Chaincode; that of the report when absent.
+    /// Chaincode; that of the target when absent.
     pub chaincode: Option<String>,
     /// Function.
     pub function: String,
@@ -39,45 +41,137 @@ pub struct CallAnswer {
     pub committed: Option<(String, u64)>,
 }
 
+/// A peer's gateway, and as whom to use it.
+#[derive(Debug)]
+pub struct Target {
+    address: String,
+    /// Where the TLS roots come from, and the roots; without them the gateway is dialled in clear.
+    tls: Option<(String, Vec<u8>)>,
+    server_name: Option<String>,
+    msp_id: String,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    channel: Option<String>,
+    chaincode: Option<String>,
+}
+
+impl Target {
+    /// The network that `selvage up` made, as its first user.
+    pub fn of_report(report: &UpReport) -> Result<Self, ManagerError> {
+        let at = &report.gateway;
+        let roots = read_limited(&at.tls_ca, MOST)?;
+        Ok(Self {
+            address: at.endpoint.clone(),
+            tls: Some((at.tls_ca.display().to_string(), roots)),
+            server_name: Some(at.hostname.clone()),
+            msp_id: at.msp_id.clone(),
+            cert: Some(at.cert.clone()),
+            key: Some(at.key.clone()),
+            channel: Some(report.channel.clone()),
+            chaincode: report.chaincode.clone(),
+        })
+    }
+
+    /// The first peer of the client's organisation in a connection profile, such as the SDK
+    /// configuration of an instance, as the user the profile names.
+    pub fn of_profile(path: &Path) -> Result<Self, ManagerError> {
+        let wrong = |reason: String| ManagerError::Option(format!("{}: {reason}", path.display()));
+        let profile =
+            Profile::parse(&read_limited(path, MOST_PROFILE)?).map_err(|e| wrong(e.text()))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let file = |pem: Option<Pem>| match pem {
+            Some(Pem::File(path)) => Some(folder.join(path)),
+            _ => None,
+        };
+        let peer = profile.peers.into_iter().next();
+        let peer = peer
+            .ok_or_else(|| wrong("it describes no peer of the client's organisation".to_owned()))?;
+        let tls = match peer.tls_roots {
+            None => None,
+            Some(Pem::Text(text)) => Some((path.display().to_string(), text.into_bytes())),
+            Some(Pem::File(roots)) => {
+                let roots = folder.join(roots);
+                let read = read_limited(&roots, MOST)?;
+                Some((roots.display().to_string(), read))
+            }
+        };
+        let first = profile.channels.into_iter().next();
+        let (channel, chaincodes) = first.map_or((None, Vec::new()), |(c, ccs)| (Some(c), ccs));
+        Ok(Self {
+            address: peer.address,
+            tls,
+            server_name: peer.server_name,
+            msp_id: profile.msp_id,
+            cert: file(profile.cert),
+            key: file(profile.key),
+            channel,
+            chaincode: chaincodes.into_iter().next(),
+        })
+    }
+
+    /// As somebody else of the same organisation.
+    #[must_use]
+    pub fn with_user(mut self, cert: PathBuf, key: PathBuf) -> Self {
+        (self.cert, self.key) = (Some(cert), Some(key));
+        self
+    }
+
+    fn user(&self) -> Result<User, ManagerError> {
+        let named = |path: &Option<PathBuf>| {
+            path.clone().ok_or_else(|| {
+                ManagerError::Option(
+                    "the connection profile names no files of a user; give --user-cert and \
+                     --user-key"
+                        .to_owned(),
+                )
+            })
+        };
+        let (cert, key) = (named(&self.cert)?, named(&self.key)?);
+        let unusable = |path: &Path, source| ManagerError::Identity {
+            path: path.to_owned(),
+            source,
+        };
+        let key = PrivateKey::from_pem(&read_limited(&key, MOST)?)
+            .map_err(|source| unusable(&key, source))?;
+        let identity = SigningIdentity::new(&self.msp_id, &read_limited(&cert, MOST)?, key)
+            .map_err(|source| unusable(&cert, source))?;
+        Ok(User::new(Arc::new(identity), &Env::real()))
+    }
+
+    fn gateway(&self, call: &Call) -> Result<Gateway, ManagerError> {
+        let channel = call.channel.as_deref().or(self.channel.as_deref());
+        let channel = channel.ok_or_else(|| {
+            ManagerError::Option("nothing names a channel; give --channel".to_owned())
+        })?;
+        let tls = match &self.tls {
+            None => None,
+            Some((origin, roots)) => {
+                let tls = ClientTls::from_pem(origin, roots, None)
+                    .map_err(|e| ManagerError::Driver(format!("cannot use {origin}: {e}")))?;
+                Some(match &self.server_name {
+                    Some(name) => tls.with_server_name(name),
+                    None => tls,
+                })
+            }
+        };
+        let peer = Peer::new(&Endpoint::new(&self.address, tls)).map_err(|e| failed(&e))?;
+        Ok(Gateway::new(peer, self.user()?, channel))
+    }
+}
+
 fn failed(error: &ClientError) -> ManagerError {
     ManagerError::Driver(error.text())
 }
 
-fn gateway(report: &UpReport, call: &Call) -> Result<Gateway, ManagerError> {
-    let at = &report.gateway;
-    let read = |path: &Path| read_limited(path, MOST);
-    let keys = |source| ManagerError::Keys {
-        doing: "use the user's identity",
-        source,
-    };
-    let key = PrivateKey::from_pem(&read(&at.key)?).map_err(keys)?;
-    let identity = SigningIdentity::new(&at.msp_id, &read(&at.cert)?, key).map_err(keys)?;
-    let origin = at.tls_ca.display().to_string();
-    let tls = ClientTls::from_pem(&origin, &read(&at.tls_ca)?, None)
-        .map_err(|e| ManagerError::Driver(format!("cannot use {origin}: {e}")))?
-        .with_server_name(&at.hostname);
-    let peer = Peer::new(&Endpoint::new(&at.endpoint, Some(tls))).map_err(|e| failed(&e))?;
-    let channel = call.channel.as_deref().unwrap_or(&report.channel);
-    Ok(Gateway::new(
-        peer,
-        User::new(Arc::new(identity), &Env::real()),
-        channel,
-    ))
-}
-
 /// Calls a function: `submit` orders and commits its transaction, otherwise it only reads.
-pub async fn call(
-    report: &UpReport,
-    call: &Call,
-    submit: bool,
-) -> Result<CallAnswer, ManagerError> {
-    let chaincode = call.chaincode.as_deref().or(report.chaincode.as_deref());
+pub async fn call(target: &Target, call: &Call, submit: bool) -> Result<CallAnswer, ManagerError> {
+    let chaincode = call.chaincode.as_deref().or(target.chaincode.as_deref());
     let chaincode = chaincode.ok_or_else(|| {
         ManagerError::Option(
             "the network was made without a chaincode; name one with --chaincode".to_owned(),
         )
     })?;
-    let gateway = gateway(report, call)?;
+    let gateway = target.gateway(call)?;
     let invocation = Invocation::new(chaincode, &call.function).args(&call.args);
     if !submit {
         let payload = gateway

@@ -138,7 +138,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Reaches the manager of a data folder; none when no manager answers there.
+    /// Reaches the manager of a data folder; none when no manager answers there. One that was just
+    /// killed may still be reached and then hangs up: the system takes a moment to end it.
     pub async fn reach(data: &Path) -> Option<Self> {
         let (_folder, path) = short_path(&data.join("run")).ok()?;
         Some(Self {
@@ -151,9 +152,7 @@ impl Running {
         question: &Question,
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Line, ManagerError> {
-        let lost = |e: std::io::Error| {
-            ManagerError::Driver(format!("the manager hung up: {e}; see manager.log"))
-        };
+        let lost = |source: std::io::Error| ManagerError::HungUp { source };
         let (read, mut write) = self.stream.into_split();
         let mut text =
             serde_json::to_vec(question).map_err(|e| ManagerError::Option(e.to_string()))?;

@@ -70,8 +70,9 @@ impl DataDir {
     }
 }
 
-/// The process that has the folder, if its id can be read.
-fn holder(path: &Path) -> Option<i32> {
+/// The process that has the folder, or had it last, if its id can be read.
+#[must_use]
+pub fn holder(path: &Path) -> Option<i32> {
     let mut text = String::new();
     File::open(path.join("lock"))
         .ok()?

@@ -67,6 +67,12 @@ pub enum ManagerError {
         /// Why.
         reason: String,
     },
+    /// The manager ended while it was asked: it was killed or stopped, or it failed.
+    #[error("the manager hung up: {source}; its log is manager.log in the data folder")]
+    HungUp {
+        /// How the connection to it ended.
+        source: std::io::Error,
+    },
     /// The node driver failed.
     #[error("{0}")]
     Driver(String),
@@ -75,6 +81,14 @@ pub enum ManagerError {
     Keys {
         /// What was tried.
         doing: &'static str,
+        /// The library's error.
+        source: selvage_crypto::CryptoError,
+    },
+    /// A user's certificate or key cannot be used.
+    #[error("{path} cannot be used as a user's certificate or key: {source}")]
+    Identity {
+        /// The file.
+        path: PathBuf,
         /// The library's error.
         source: selvage_crypto::CryptoError,
     },

@@ -37,8 +37,8 @@ mod store;
 mod up;
 
 pub use access::Access;
-pub use call::{Call, CallAnswer, call};
-pub use data_dir::{DataDir, is_held};
+pub use call::{Call, CallAnswer, Target, call};
+pub use data_dir::{DataDir, holder, is_held};
 pub use driver::local::Programs;
 pub use error::ManagerError;
 pub use http::router;
