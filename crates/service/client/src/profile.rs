@@ -38,13 +38,35 @@ pub struct ProfileNode {
 
 /// Something in PEM form.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "PemKeys")]
 pub enum Pem {
     /// The text itself.
-    #[serde(rename = "pem")]
     Text(String),
     /// A file; a relative path starts at the profile's folder.
-    #[serde(rename = "path")]
     File(PathBuf),
+}
+
+/// A PEM as profiles write it; with both keys the text counts.
+#[derive(Deserialize)]
+struct PemKeys {
+    pem: Option<String>,
+    path: Option<PathBuf>,
+}
+
+impl TryFrom<PemKeys> for Pem {
+    type Error = &'static str;
+
+    fn try_from(keys: PemKeys) -> Result<Self, Self::Error> {
+        match keys {
+            PemKeys {
+                pem: Some(text), ..
+            } => Ok(Self::Text(text)),
+            PemKeys {
+                path: Some(path), ..
+            } => Ok(Self::File(path)),
+            _ => Err("neither pem nor path is there"),
+        }
+    }
 }
 
 impl std::fmt::Debug for Pem {
