@@ -476,6 +476,12 @@ mod tests {
         assert_eq!(spec.channels[0].name, "channel");
         assert_eq!(spec.channels[0].orgs, ["organization"]);
         assert_eq!(spec.blockchain_type, "private");
+        assert!(!spec.node_ous);
+        // Requests kept before there was a choice meant NodeOUs.
+        let mut kept = serde_json::to_value(&spec).expect("JSON");
+        kept.as_object_mut().expect("an object").remove("node_ous");
+        let kept: CreateSpec = serde_json::from_value(kept).expect("a request");
+        assert!(kept.node_ous);
     }
 
     fn check(change: impl FnOnce(&mut CreateRequestBody), code: ErrorCode, part: &str) {

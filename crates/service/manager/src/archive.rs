@@ -400,6 +400,10 @@ mod tests {
             "{root}/msp/tlscacerts/tlsca.{}-cert.pem",
             org.hash
         )));
+        let listed = format!("{root}/msp/admincerts/{}-cert.pem", org.user("Admin"));
+        assert!(admin.contains(&listed) && names(CertType::User).contains(&listed));
+        // Nothing says that units give roles: in this network they do not.
+        assert_eq!(has(&format!("{root}/msp/config.yaml")), 0);
         assert_eq!(names(CertType::Ca), ["ca.org1-cert.pem", "org1_sk"]);
         let error = certificates(&site, "nobody", CertType::Ca).expect_err("unknown");
         assert_eq!(error.message, "Input org nobody is not exist");

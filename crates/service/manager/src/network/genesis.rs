@@ -213,7 +213,7 @@ fn organization(
 }
 
 /// Reads the MSP folders that the profile names.
-struct FolderMaterial;
+pub(super) struct FolderMaterial;
 
 impl Material for FolderMaterial {
     fn file(&self, path: &str) -> Result<Bytes, String> {

@@ -229,7 +229,13 @@ pub(crate) fn only_file(folder: &Path) -> Result<std::path::PathBuf, ManagerErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::genesis::FolderMaterial;
     use crate::network::testing;
+    use selvage_channel::genesis::Material as _;
+    use selvage_identity::policy::build::role_principal;
+    use selvage_identity::{Msp, MspFiles, MspVersion};
+    use selvage_manager_api::validate::CreateSpec;
+    use selvage_proto::common::msp_role::MspRoleType;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -264,5 +270,40 @@ mod tests {
         let kept = std::fs::read(&user).expect("certificate");
         make(&network, &folders).expect("a third time");
         assert_eq!(std::fs::read(&user).expect("certificate"), kept);
+    }
+
+    #[test]
+    fn msp_folders_say_who_is_who_with_and_without_node_ous() {
+        for node_ous in [true, false] {
+            let dir = tempfile::tempdir().expect("temporary folder");
+            let folders = Folders::new(dir.path().to_owned());
+            let spec = CreateSpec {
+                node_ous,
+                ..testing::spec()
+            };
+            let network = testing::named(&spec);
+            make(&network, &folders).expect("made");
+            for org in network.orgs() {
+                let admin = folders.user(org, ADMIN).join("msp");
+                let cert = only_file(&admin.join("signcerts")).expect("one certificate");
+                let cert = std::fs::read(cert).expect("certificate");
+                let nodes = org.nodes.iter().map(|n| folders.node(n).join("msp"));
+                let folders = [folders.org(org).join("msp"), admin.clone()];
+                for folder in folders.into_iter().chain(nodes) {
+                    assert_eq!(folder.join("config.yaml").exists(), node_ous);
+                    let listed = folder.join("admincerts");
+                    assert_eq!(listed.exists(), !node_ous);
+                    let files = FolderMaterial.folder(&folder.display().to_string());
+                    let files = files.expect("readable");
+                    let definition = MspFiles::new(files).verifying_config(&org.msp_id());
+                    let msp = Msp::new(&definition.expect("complete"), MspVersion::V1_4_3);
+                    let msp = msp.expect("accepted as nodes will");
+                    assert_eq!(msp.has_node_roles(), node_ous);
+                    let admin = msp.identity(&cert).expect("known");
+                    let principal = role_principal(&org.msp_id(), MspRoleType::Admin);
+                    admin.satisfies(&principal).expect("an administrator");
+                }
+            }
+        }
     }
 }

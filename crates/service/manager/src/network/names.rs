@@ -309,6 +309,12 @@ mod tests {
         let ports: Vec<u16> = (1..=12).collect();
         network.give_ports(&ports);
         assert_eq!(network.ports(), ports);
+        // Networks kept before there was a choice have NodeOUs.
+        let mut kept = serde_json::to_value(&network).expect("JSON");
+        assert_eq!(kept["node_ous"], false);
+        kept.as_object_mut().expect("an object").remove("node_ous");
+        let kept: Network = serde_json::from_value(kept).expect("a network");
+        assert!(kept.node_ous);
         assert_ne!(
             Network::name("other", &spec(), "127.0.0.1").peers[0].hash,
             network.peers[0].hash,
