@@ -10,6 +10,8 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use selvage_channel::ChannelConfig;
+use selvage_client::PeerAdmin;
 use selvage_network_tests::{Service, binary, nodes_of, up_in};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,6 +78,29 @@ fn down_where_nothing_runs_says_so() {
     let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
     assert!(!said.is_empty(), "silence");
     assert!(!said.contains("panicked"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn up_makes_networks_with_or_without_node_ous() {
+    for (arguments, node_ous) in [
+        (&["--chaincode", "NONE"][..], true),
+        (&["--chaincode", "NONE", "--node-ous", "false"], false),
+    ] {
+        let service = Service::up(arguments);
+        let peer = PeerAdmin::new(service.peer(), service.user());
+        let block = peer.config_block(&service.said().channel).await.unwrap();
+        let config = ChannelConfig::from_block(&block).unwrap();
+        for msp in config.msp_manager().msps().values() {
+            assert_eq!(msp.has_node_roles(), node_ous, "{msp:?}");
+        }
+        // The network that is there stays as it is, and whoever asks for another is told.
+        let other = (!node_ous).to_string();
+        let again = ["--chaincode", "NONE", "--node-ous", &other];
+        let output = up_in(service.folder(), &again);
+        assert!(output.status.success());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(&format!("--node-ous {node_ous}")), "{said}");
+    }
 }
 
 /// Kills the manager again and again and runs `selvage up` at once, while the system has not yet
