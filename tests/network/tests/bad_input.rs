@@ -115,7 +115,7 @@ async fn a_certificate_with_another_key(service: Arc<Service>) {
 async fn with_signature(service: &Service, user: &User, sign: impl Fn(&[u8], &[u8]) -> Vec<u8>) {
     let channel = &service.said().channel;
     let call = service.call("Put", &["bad", "bad"]);
-    let mut signed = Proposal::new(user, channel, &call).signed;
+    let mut signed = Proposal::new(user, channel, call).signed;
     signed.signature = sign(&signed.proposal_bytes, &signed.signature).into();
     let refused = service.peer().process(signed).await.unwrap_err().text();
     says(
@@ -240,7 +240,7 @@ async fn an_unknown_channel(service: Arc<Service>) {
         &gateway.commit_status("x").await.unwrap_err().text(),
         &["nowhere"],
     );
-    let signed = Proposal::new(&service.user(), "nowhere", &call).signed;
+    let signed = Proposal::new(&service.user(), "nowhere", call).signed;
     let answer = service.peer().process(signed).await.unwrap();
     let answer = answer.response.unwrap_or_default();
     assert_eq!(answer.status, 500);
@@ -326,7 +326,7 @@ async fn a_message_above_the_transport_limit(service: Arc<Service>) {
         &["too large", &MAX_MESSAGE_BYTES.to_string()],
     );
 
-    let signed = Proposal::new(&service.user(), &service.said().channel, &large).signed;
+    let signed = Proposal::new(&service.user(), &service.said().channel, large).signed;
     let roots = std::fs::read(&service.said().gateway.tls_ca).unwrap();
     let mut stub = EndorserClient::new(connect(&service.endpoint(&roots)).unwrap())
         .max_encoding_message_size(NO_LIMIT);

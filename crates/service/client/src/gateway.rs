@@ -146,7 +146,7 @@ impl Gateway {
         invocation: &Invocation,
         orgs: &[String],
     ) -> Result<Bytes, ClientError> {
-        let proposal = Proposal::new(&self.user, &self.channel_id, invocation);
+        let proposal = Proposal::new(&self.user, &self.channel_id, invocation.clone());
         let request = EvaluateRequest {
             transaction_id: proposal.tx_id,
             channel_id: self.channel_id.clone(),
@@ -168,7 +168,7 @@ impl Gateway {
         invocation: &Invocation,
         orgs: &[String],
     ) -> Result<Prepared, ClientError> {
-        let proposal = Proposal::new(&self.user, &self.channel_id, invocation);
+        let proposal = Proposal::new(&self.user, &self.channel_id, invocation.clone());
         let tx_id = proposal.tx_id;
         let request = EndorseRequest {
             transaction_id: tx_id.clone(),

@@ -70,7 +70,7 @@ impl Peer {
         channel_id: &str,
         invocation: &Invocation,
     ) -> Result<Response, ClientError> {
-        let proposal = Proposal::new(user, channel_id, invocation);
+        let proposal = Proposal::new(user, channel_id, invocation.clone());
         let answer = self.process(proposal.signed).await?;
         check_success(&self.address, &answer).cloned()
     }

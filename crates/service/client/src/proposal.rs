@@ -1,6 +1,6 @@
 //! Proposals, and the transactions made from their endorsements.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use prost::DecodeError;
@@ -10,7 +10,7 @@ use selvage_proto::common::{Envelope, Header, HeaderType, Payload};
 use selvage_proto::peer::{
     ChaincodeAction, ChaincodeActionPayload, ChaincodeEndorsedAction, ChaincodeHeaderExtension,
     ChaincodeId, ChaincodeInput, ChaincodeInvocationSpec, ChaincodeProposalPayload, ChaincodeSpec,
-    Proposal as ProposalMessage, ProposalResponse, ProposalResponsePayload, Response,
+    Endorsement, Proposal as ProposalMessage, ProposalResponse, ProposalResponsePayload, Response,
     SignedProposal, Transaction, TransactionAction, chaincode_spec,
 };
 
@@ -33,9 +33,12 @@ pub struct Invocation {
 impl Invocation {
     /// A call of `function`.
     pub fn new(chaincode: &str, function: &str) -> Self {
+        // Room for the few arguments that most calls have.
+        let mut args = Vec::with_capacity(4);
+        args.push(Bytes::copy_from_slice(function.as_bytes()));
         Self {
             chaincode: chaincode.to_owned(),
-            args: vec![Bytes::copy_from_slice(function.as_bytes())],
+            args,
             ..Self::default()
         }
     }
@@ -73,41 +76,46 @@ pub struct Proposal {
     /// What peers are sent.
     pub signed: SignedProposal,
     header: Header,
-    input: Bytes,
+    /// The payload as it enters the ledger: without transient data.
+    stripped: Bytes,
 }
 
 impl Proposal {
     /// Makes and signs a proposal. An empty channel id addresses the peer itself.
-    pub fn new(user: &User, channel_id: &str, invocation: &Invocation) -> Self {
-        let chaincode_id = ChaincodeId {
-            name: invocation.chaincode.clone(),
-            ..Default::default()
+    pub fn new(user: &User, channel_id: &str, invocation: Invocation) -> Self {
+        let extension = ChaincodeHeaderExtension {
+            chaincode_id: Some(ChaincodeId {
+                name: invocation.chaincode,
+                ..Default::default()
+            }),
         };
         let signature_header = user.signature_header();
         let tx_id = tx_id(&signature_header);
         let mut channel_header = user.channel_header(HeaderType::EndorserTransaction, channel_id);
         channel_header.tx_id.clone_from(&tx_id);
-        channel_header.extension = ChaincodeHeaderExtension {
-            chaincode_id: Some(chaincode_id.clone()),
-        }
-        .encode_to_vec()
-        .into();
+        channel_header.extension = extension.encode_to_vec().into();
         let spec = ChaincodeInvocationSpec {
             chaincode_spec: Some(ChaincodeSpec {
                 r#type: chaincode_spec::Type::Golang as i32,
-                chaincode_id: Some(chaincode_id),
+                chaincode_id: extension.chaincode_id,
                 input: Some(ChaincodeInput {
-                    args: invocation.args.clone(),
+                    args: invocation.args,
                     decorations: BTreeMap::new(),
                     is_init: invocation.is_init,
                 }),
                 timeout: 0,
             }),
         };
-        let input: Bytes = spec.encode_to_vec().into();
-        let payload = ChaincodeProposalPayload {
-            input: input.clone(),
-            transient_map: invocation.transient.clone(),
+        let mut payload = ChaincodeProposalPayload {
+            input: spec.encode_to_vec().into(),
+            transient_map: BTreeMap::new(),
+        };
+        let stripped: Bytes = payload.encode_to_vec().into();
+        let sent = if invocation.transient.is_empty() {
+            stripped.clone()
+        } else {
+            payload.transient_map = invocation.transient;
+            payload.encode_to_vec().into()
         };
         let header = Header {
             channel_header: channel_header.encode_to_vec().into(),
@@ -115,7 +123,7 @@ impl Proposal {
         };
         let proposal = ProposalMessage {
             header: header.encode_to_vec().into(),
-            payload: payload.encode_to_vec().into(),
+            payload: sent,
             extension: Bytes::new(),
         };
         let proposal_bytes: Bytes = proposal.encode_to_vec().into();
@@ -127,7 +135,7 @@ impl Proposal {
                 proposal_bytes,
             },
             header,
-            input,
+            stripped,
         }
     }
 
@@ -135,41 +143,40 @@ impl Proposal {
     ///
     /// All answers have to be successful and to agree byte for byte; an endorser that answered
     /// twice counts once. Transient data is left out.
-    pub fn assemble(
+    pub fn assemble<A: AsRef<str>>(
         &self,
         user: &User,
-        answers: &[(String, ProposalResponse)],
+        answers: &[(A, ProposalResponse)],
     ) -> Result<Envelope, ClientError> {
         let Some((first, model)) = answers.first() else {
             let reason = "at least one proposal response is required";
             return Err(ClientError::Request(reason.to_owned()));
         };
-        let mut used = BTreeSet::new();
-        let mut endorsements = Vec::with_capacity(answers.len());
+        let mut endorsements: Vec<Endorsement> = Vec::with_capacity(answers.len());
         for (address, answer) in answers {
-            check_success(address, answer)?;
+            check_success(address.as_ref(), answer)?;
             if answer.payload != model.payload {
                 return Err(ClientError::Mismatch {
-                    first: first.clone(),
-                    second: address.clone(),
+                    first: first.as_ref().to_owned(),
+                    second: address.as_ref().to_owned(),
                 });
             }
             let Some(endorsement) = &answer.endorsement else {
                 continue;
             };
-            if used.insert(endorsement.endorser.clone()) {
+            // Answers are as few as organisations: looking through them beats remembering.
+            if endorsements
+                .iter()
+                .all(|e| e.endorser != endorsement.endorser)
+            {
                 endorsements.push(endorsement.clone());
             }
         }
         if endorsements.is_empty() {
             return Err(ClientError::Request("no endorsements".to_owned()));
         }
-        let stripped = ChaincodeProposalPayload {
-            input: self.input.clone(),
-            transient_map: BTreeMap::new(),
-        };
         let action = ChaincodeActionPayload {
-            chaincode_proposal_payload: stripped.encode_to_vec().into(),
+            chaincode_proposal_payload: self.stripped.clone(),
             action: Some(ChaincodeEndorsedAction {
                 proposal_response_payload: model.payload.clone(),
                 endorsements,
@@ -249,7 +256,7 @@ mod tests {
             .args(["key"])
             .arg(vec![0, 255])
             .transient("secret", &b"hidden"[..]);
-        let proposal = Proposal::new(&user, "ch", &call);
+        let proposal = Proposal::new(&user, "ch", call.clone());
         let message = ProposalMessage::decode(proposal.signed.proposal_bytes.clone());
         let message = message.expect("a proposal");
         let header = Header::decode(message.header).expect("a header");
@@ -272,7 +279,51 @@ mod tests {
         let key = user.identity().certificate().public_key();
         key.verify(&proposal.signed.proposal_bytes, &proposal.signed.signature)
             .expect("signed by the user");
-        assert_ne!(Proposal::new(&user, "ch", &call).tx_id, proposal.tx_id);
+        assert_ne!(Proposal::new(&user, "ch", call).tx_id, proposal.tx_id);
+    }
+
+    /// What a peer of this name answers.
+    fn answer(peer: &str) -> (&str, ProposalResponse) {
+        let response = Response {
+            status: 200,
+            ..Default::default()
+        };
+        let endorsement = Endorsement {
+            endorser: Bytes::copy_from_slice(peer.as_bytes()),
+            ..Default::default()
+        };
+        let answer = ProposalResponse {
+            response: Some(response),
+            endorsement: Some(endorsement),
+            ..Default::default()
+        };
+        (peer, answer)
+    }
+
+    #[test]
+    fn transactions_hold_each_endorser_once_and_no_transient_data() {
+        let user = user();
+        let call = Invocation::new("cc", "put").transient("secret", &b"hidden"[..]);
+        let proposal = Proposal::new(&user, "ch", call);
+        let answers = [answer("a"), answer("b"), answer("a")];
+        let envelope = proposal.assemble(&user, &answers).expect("a transaction");
+        let payload = Payload::decode(envelope.payload).expect("a payload");
+        let transaction = Transaction::decode(payload.data).expect("a transaction");
+        let action = ChaincodeActionPayload::decode(transaction.actions[0].payload.clone());
+        let action = action.expect("an action");
+        let called = ChaincodeProposalPayload::decode(action.chaincode_proposal_payload);
+        let called = called.expect("a call");
+        assert!(called.transient_map.is_empty());
+        let spec = ChaincodeInvocationSpec::decode(called.input).expect("an invocation");
+        let input = spec.chaincode_spec.and_then(|s| s.input).expect("an input");
+        assert_eq!(input.args, ["put"]);
+        let endorsed = action.action.expect("an endorsed action");
+        let endorsers: Vec<Bytes> = endorsed
+            .endorsements
+            .into_iter()
+            .map(|e| e.endorser)
+            .collect();
+        assert_eq!(endorsers, ["a", "b"]);
     }
 
     /// A recorded proposal, as if it had been made here.
@@ -281,12 +332,16 @@ mod tests {
         let header = Header::decode(message.header).expect("a header");
         let channel = ChannelHeader::decode(header.channel_header.clone()).expect("a header");
         let payload = ChaincodeProposalPayload::decode(message.payload).expect("a payload");
+        let stripped = ChaincodeProposalPayload {
+            transient_map: BTreeMap::new(),
+            ..payload
+        };
         Proposal {
             tx_id: channel.tx_id,
             channel_id: channel.channel_id,
             signed,
             header,
-            input: payload.input,
+            stripped: stripped.encode_to_vec().into(),
         }
     }
 

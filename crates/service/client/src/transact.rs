@@ -29,7 +29,7 @@ impl Network {
         user: &User,
         invocation: &Invocation,
     ) -> Result<Committed, ClientError> {
-        let proposal = Proposal::new(user, &self.channel_id, invocation);
+        let proposal = Proposal::new(user, &self.channel_id, invocation.clone());
         let answers = endorse(&proposal, &self.endorsers).await?;
         let envelope = proposal.assemble(user, &answers)?;
         let result = transaction_result(&envelope)

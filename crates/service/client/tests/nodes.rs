@@ -230,7 +230,7 @@ async fn endorsements_have_to_agree() {
     let user = user();
     let peers = [first.clone(), second.clone(), first.clone()];
     let propose =
-        |function| selvage_client::Proposal::new(&user, "ch", &Invocation::new("cc", function));
+        |function| selvage_client::Proposal::new(&user, "ch", Invocation::new("cc", function));
 
     let proposal = propose("same");
     let answers = selvage_client::endorse(&proposal, &peers)
@@ -261,7 +261,8 @@ async fn endorsements_have_to_agree() {
             .ends_with("answered 500: it is not allowed"),
         "{error}"
     );
-    let error = proposal.assemble(&user, &[]).expect_err("nobody");
+    let nobody: [(String, ProposalResponse); 0] = [];
+    let error = proposal.assemble(&user, &nobody).expect_err("nobody");
     assert!(
         error.to_string().contains("at least one proposal response"),
         "{error}"

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use selvage_env::System;
+use selvage_env::{System, random_array};
 
 use crate::BenchError;
 use crate::commits::{self, Commits};
@@ -112,7 +112,8 @@ async fn measure(arguments: BenchArgs) -> Result<Report, BenchError> {
         Work::Evaluate => None,
         _ => {
             let commits = run.commits.clone();
-            Some(commits::watch(&run.plan.peer, &run.author(), commits).await?)
+            let (peer, target) = (&run.plan.peer, &run.target);
+            Some(commits::watch(peer, &target.user, &target.channel, commits).await?)
         }
     };
     if !warmup.is_zero() {
@@ -168,24 +169,15 @@ async fn prepare(arguments: BenchArgs) -> Result<Run, BenchError> {
             arguments.arguments
         },
     };
-    let rng: Arc<dyn selvage_env::Rng> = Arc::new(System);
-    let mut name = [0; 4];
-    rng.fill(&mut name);
-    let author = crate::proposal::Author {
-        identity: &target.identity,
-        rng: &*rng,
-        channel: &target.channel,
-    };
     let own = connections::throwaway_identity(&System)?;
-    let plan = Plan::make(&target, &author, &own).await?;
+    let plan = Plan::make(&target, &own).await?;
     Ok(Run {
         target,
         plan,
         settings,
-        rng,
         commits: Arc::new(Commits::default()),
         counters: Counters::default(),
-        name: format!("bench-{}", hex::encode(name)),
+        name: format!("bench-{}", hex::encode(random_array::<4>(&System))),
     })
 }
 

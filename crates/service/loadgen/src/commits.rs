@@ -5,18 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use parking_lot::Mutex;
-use prost::Message;
-use selvage_proto::common::HeaderType;
-use selvage_proto::orderer::seek_position::Type as Position;
-use selvage_proto::orderer::{SeekInfo, SeekNewest, SeekPosition, SeekSpecified};
+use selvage_client::{ClientError, From, User};
 use selvage_proto::peer::TxValidationCode;
-use selvage_proto::peer::deliver_response::Type as Delivered;
 use tokio::sync::oneshot;
 
 use crate::BenchError;
 use crate::connections::Connection;
-use crate::proposal::Author;
 
 /// How one transaction ended.
 #[derive(Clone, Copy)]
@@ -129,45 +125,30 @@ impl Commits {
 /// when it is aborted or the stream breaks; what is then outstanding counts as lost.
 pub(crate) async fn watch(
     peer: &Connection,
-    author: &Author<'_>,
+    user: &User,
+    channel_id: &str,
     commits: Arc<Commits>,
 ) -> Result<tokio::task::JoinHandle<()>, BenchError> {
-    let failed = |reason: String| BenchError::Call {
+    let failed = |error: ClientError| BenchError::Call {
         call: "DeliverFiltered",
         address: peer.address.clone(),
-        reason,
+        reason: error.text(),
     };
-    let position = |kind| Some(SeekPosition { r#type: Some(kind) });
-    let seek = SeekInfo {
-        start: position(Position::Newest(SeekNewest {})),
-        stop: position(Position::Specified(SeekSpecified { number: u64::MAX })),
-        ..Default::default()
+    let events = peer.events().map_err(failed)?;
+    let blocks = events.filtered_blocks(user, channel_id, From::Newest).await;
+    let mut blocks = Box::pin(blocks.map_err(failed)?);
+    match blocks.next().await {
+        Some(first) => first.map_err(failed)?,
+        None => {
+            let ended = "the stream ended before its first block".into();
+            return Err(BenchError::Plan(ended));
+        }
     };
-    let request = author.request(HeaderType::DeliverSeekInfo, seek.encode_to_vec().into());
-    // The stream stays open for as long as its request half does.
-    let requests =
-        futures::StreamExt::chain(futures::stream::iter([request]), futures::stream::pending());
-    let mut answers = peer
-        .deliver()
-        .deliver_filtered(requests)
-        .await
-        .map_err(|status| failed(status.to_string()))?
-        .into_inner();
-    let first = answers
-        .message()
-        .await
-        .map_err(|status| failed(status.to_string()))?;
-    match first.and_then(|f| f.r#type) {
-        Some(Delivered::FilteredBlock(_)) => {}
-        other => return Err(failed(format!("{other:?} instead of a block"))),
-    }
     Ok(tokio::spawn(async move {
-        while let Ok(Some(answer)) = answers.message().await {
+        while let Some(Ok(block)) = blocks.next().await {
             let now = Instant::now();
-            if let Some(Delivered::FilteredBlock(block)) = answer.r#type {
-                for tx in &block.filtered_transactions {
-                    commits.ended(&tx.txid, tx.tx_validation_code, now);
-                }
+            for tx in &block.filtered_transactions {
+                commits.ended(&tx.txid, tx.tx_validation_code, now);
             }
         }
     }))

@@ -1,9 +1,9 @@
 //! Opening connections to nodes.
 
+use selvage_client::{ClientError, Peer};
 use selvage_crypto::issue::{Authority, LeafProfile, Subject, Validity};
 use selvage_env::Clock;
 use selvage_net::services::atomic_broadcast_client::AtomicBroadcastClient;
-use selvage_net::services::deliver_client::DeliverClient;
 use selvage_net::services::discovery_client::DiscoveryClient;
 use selvage_net::services::endorser_client::EndorserClient;
 use selvage_net::services::gateway_client::GatewayClient;
@@ -33,6 +33,7 @@ pub(crate) fn throwaway_identity(clock: &dyn Clock) -> Result<TlsIdentity, Bench
 #[derive(Clone)]
 pub(crate) struct Connection {
     pub(crate) address: String,
+    endpoint: Endpoint,
     channel: Channel,
 }
 
@@ -53,11 +54,19 @@ impl Connection {
             }
             None => None,
         };
-        let channel = connect(&Endpoint::new(&node.address, tls)).map_err(failed)?;
+        let endpoint = Endpoint::new(&node.address, tls);
+        let channel = connect(&endpoint).map_err(failed)?;
         Ok(Self {
             address: node.address.clone(),
+            endpoint,
             channel,
         })
+    }
+
+    /// The same node as a peer whose block events can be watched, over a connection of its own:
+    /// blocks do not wait behind answers.
+    pub(crate) fn events(&self) -> Result<Peer, ClientError> {
+        Peer::new(&self.endpoint)
     }
 
     pub(crate) fn endorser(&self) -> EndorserClient<Channel> {
@@ -70,10 +79,6 @@ impl Connection {
 
     pub(crate) fn discovery(&self) -> DiscoveryClient<Channel> {
         DiscoveryClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
-    }
-
-    pub(crate) fn deliver(&self) -> DeliverClient<Channel> {
-        DeliverClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
     pub(crate) fn orderer(&self) -> AtomicBroadcastClient<Channel> {

@@ -17,7 +17,6 @@ mod error;
 mod load;
 mod plan;
 mod processes;
-mod proposal;
 mod report;
 mod target;
 

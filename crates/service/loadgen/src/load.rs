@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::future::try_join_all;
 use parking_lot::Mutex;
-use selvage_env::Rng;
+use selvage_client::{Invocation, Proposal};
 use selvage_net::tonic::Streaming;
 use selvage_proto::common::{Envelope, Status};
 use selvage_proto::gateway::{EndorseRequest, EvaluateRequest, SubmitRequest};
@@ -19,7 +19,6 @@ use tokio::sync::mpsc;
 use crate::commits::Commits;
 use crate::connections::Connection;
 use crate::plan::Plan;
-use crate::proposal::{Author, Prepared};
 use crate::target::Target;
 
 /// Longest wait for one transaction to be committed before a closed-loop client goes on.
@@ -53,7 +52,6 @@ pub(crate) struct Run {
     pub(crate) target: Target,
     pub(crate) plan: Plan,
     pub(crate) settings: Settings,
-    pub(crate) rng: Arc<dyn Rng>,
     pub(crate) commits: Arc<Commits>,
     pub(crate) counters: Counters,
     /// Stands in every key, so that runs do not meet.
@@ -96,14 +94,6 @@ impl Counters {
 }
 
 impl Run {
-    pub(crate) fn author(&self) -> Author<'_> {
-        Author {
-            identity: &self.target.identity,
-            rng: &*self.rng,
-            channel: &self.target.channel,
-        }
-    }
-
     /// Runs every client until `length` has passed.
     pub(crate) async fn drive(self: &Arc<Self>) {
         let end = Instant::now() + self.settings.length;
@@ -137,7 +127,7 @@ impl Run {
         }
     }
 
-    fn arguments(&self) -> Vec<Bytes> {
+    fn invocation(&self) -> Invocation {
         let number = self.counters.sequence.fetch_add(1, Ordering::Relaxed);
         let key = format!("{}-{number}", self.name);
         let mut value = format!("{number:016x}");
@@ -147,25 +137,26 @@ impl Run {
         ));
         value.truncate(self.settings.value_bytes);
         let fill = |a: &String| Bytes::from(a.replace("{key}", &key).replace("{value}", &value));
-        let function = Bytes::copy_from_slice(self.settings.function.as_bytes());
-        std::iter::once(function)
-            .chain(self.settings.arguments.iter().map(fill))
-            .collect()
+        let call = Invocation::new(&self.target.chaincode, &self.settings.function);
+        self.settings
+            .arguments
+            .iter()
+            .map(fill)
+            .fold(call, Invocation::arg)
     }
 
-    fn prepare(&self) -> Prepared {
-        self.author()
-            .propose(&self.target.chaincode, &self.arguments())
+    fn propose(&self) -> Proposal {
+        Proposal::new(&self.target.user, &self.target.channel, self.invocation())
     }
 
     async fn evaluate(&self) -> Result<(), String> {
-        let prepared = self.prepare();
+        let proposal = self.propose();
         let since = Instant::now();
         if self.settings.gateway {
             let request = EvaluateRequest {
-                transaction_id: prepared.tx_id,
+                transaction_id: proposal.tx_id,
                 channel_id: self.target.channel.clone(),
-                proposed_transaction: Some(prepared.signed),
+                proposed_transaction: Some(proposal.signed),
                 target_organizations: Vec::new(),
             };
             self.plan
@@ -177,7 +168,7 @@ impl Run {
         } else {
             let mut peer = self.plan.peer.endorser();
             let answer = peer
-                .process_proposal(prepared.signed)
+                .process_proposal(proposal.signed)
                 .await
                 .map_err(|s| s.to_string())?;
             endorsed(answer.into_inner())?;
@@ -189,52 +180,53 @@ impl Run {
     }
 
     async fn directly(&self, ordering: &mut Option<Stream>, number: usize) -> Result<(), String> {
-        let prepared = self.prepare();
+        let proposal = self.propose();
         let since = Instant::now();
         let calls = self.plan.endorsers.iter().map(|peer| {
             let mut stub = peer.endorser();
-            let signed = prepared.signed.clone();
+            let signed = proposal.signed.clone();
             async move {
-                let answer = stub.process_proposal(signed).await;
-                endorsed(
-                    answer
-                        .map_err(|s| format!("endorsement: {s}"))?
-                        .into_inner(),
-                )
+                let answer = stub
+                    .process_proposal(signed)
+                    .await
+                    .map_err(|s| format!("endorsement: {s}"))?;
+                Ok::<_, String>((peer.address.as_str(), endorsed(answer.into_inner())?))
             }
         });
-        let responses = try_join_all(calls).await?;
-        let envelope = self.author().assemble(&prepared, responses)?;
+        let answers = try_join_all(calls).await?;
+        let envelope = proposal
+            .assemble(&self.target.user, &answers)
+            .map_err(|e| e.to_string())?;
         if ordering.is_none() {
             let orderer = &self.plan.orderers[number % self.plan.orderers.len()];
             *ordering = Some(Stream::open(orderer).await?);
         }
         let stream = ordering.as_mut().ok_or("no stream")?;
-        self.ordered(&prepared.tx_id, since, stream.send(envelope))
+        self.ordered(&proposal.tx_id, since, stream.send(envelope))
             .await
     }
 
     async fn through_gateway(&self) -> Result<(), String> {
-        let prepared = self.prepare();
+        let proposal = self.propose();
         let since = Instant::now();
         let mut gateway = self.plan.peer.gateway();
         let request = EndorseRequest {
-            transaction_id: prepared.tx_id.clone(),
+            transaction_id: proposal.tx_id.clone(),
             channel_id: self.target.channel.clone(),
-            proposed_transaction: Some(prepared.signed.clone()),
+            proposed_transaction: Some(proposal.signed.clone()),
             endorsing_organizations: Vec::new(),
         };
         let endorsed = gateway
             .endorse(request)
             .await
             .map_err(|s| format!("endorse: {s}"))?;
-        let mut envelope = endorsed
+        let prepared = endorsed
             .into_inner()
             .prepared_transaction
             .ok_or("no transaction")?;
-        envelope.signature = self.author().sign(&envelope.payload);
+        let envelope = self.target.user.signed(prepared.payload);
         let request = SubmitRequest {
-            transaction_id: prepared.tx_id.clone(),
+            transaction_id: proposal.tx_id.clone(),
             channel_id: self.target.channel.clone(),
             prepared_transaction: Some(envelope),
         };
@@ -245,7 +237,7 @@ impl Run {
                 .map_err(|s| format!("submit: {s}"))?;
             Ok(())
         };
-        self.ordered(&prepared.tx_id, since, submit).await
+        self.ordered(&proposal.tx_id, since, submit).await
     }
 
     /// Hands a transaction over by `submit` and, in a closed loop, waits until it was committed.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use selvage_net::deliver::Signer;
 use selvage_net::tls::TlsIdentity;
 use selvage_proto::discovery::query::Query as Asked;
 use selvage_proto::discovery::query_result::Result as Answer;
@@ -17,7 +18,6 @@ use selvage_proto::{Message, msp};
 
 use crate::BenchError;
 use crate::connections::Connection;
-use crate::proposal::Author;
 use crate::target::{Node, Target};
 
 /// Where a run sends what.
@@ -32,13 +32,9 @@ pub(crate) struct Plan {
 impl Plan {
     /// Asks the target's peer. A run through the gateway needs the answer too: it says whose
     /// processor time is the network's.
-    pub(crate) async fn make(
-        target: &Target,
-        author: &Author<'_>,
-        own: &TlsIdentity,
-    ) -> Result<Self, BenchError> {
+    pub(crate) async fn make(target: &Target, own: &TlsIdentity) -> Result<Self, BenchError> {
         let peer = Connection::open(&target.peer, own)?;
-        let (config, descriptor) = ask(target, author, &peer, own).await?;
+        let (config, descriptor) = ask(target, &peer, own).await?;
         let orderers = if target.orderers.is_empty() {
             orderers_of(&config)
         } else {
@@ -62,7 +58,6 @@ impl Plan {
 
 async fn ask(
     target: &Target,
-    author: &Author<'_>,
     peer: &Connection,
     own: &TlsIdentity,
 ) -> Result<(ConfigResult, EndorsementDescriptor), BenchError> {
@@ -84,7 +79,7 @@ async fn ask(
     };
     let request = Request {
         authentication: Some(AuthInfo {
-            client_identity: author.identity.serialized(),
+            client_identity: target.user.creator(),
             client_tls_cert_hash: Bytes::copy_from_slice(&own.leaf_hash()),
         }),
         queries: vec![
@@ -95,7 +90,7 @@ async fn ask(
         ],
     };
     let payload: Bytes = request.encode_to_vec().into();
-    let signature = author.sign(&payload);
+    let signature = target.user.sign(&payload).into();
     let response = peer
         .discovery()
         .discover(SignedRequest { payload, signature })

@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use selvage_client::User;
 use selvage_crypto::PrivateKey;
+use selvage_env::Env;
 use selvage_identity::SigningIdentity;
 use serde::Deserialize;
 
@@ -15,7 +18,7 @@ use crate::BenchError;
 pub(crate) struct Target {
     pub(crate) channel: String,
     pub(crate) chaincode: String,
-    pub(crate) identity: SigningIdentity,
+    pub(crate) user: User,
     /// The peer to ask first: gateway, discovery and block events.
     pub(crate) peer: Node,
     /// Orderers named by the file; empty leaves it to discovery.
@@ -79,7 +82,7 @@ impl Target {
         Ok(Self {
             channel: overrides.channel.unwrap_or(up.channel),
             chaincode,
-            identity: identity(&msp_id, &cert, &key)?,
+            user: user(&msp_id, &cert, &key)?,
             peer: Node {
                 address: up.gateway.endpoint,
                 tls_roots: Some(read(&up.gateway.tls_ca)?),
@@ -119,7 +122,7 @@ impl Target {
         Ok(Self {
             channel: needed(overrides.channel, "--channel")?,
             chaincode: needed(overrides.chaincode, "--chaincode")?,
-            identity: identity(&msp_id, Path::new(&cert), Path::new(&key))?,
+            user: user(&msp_id, Path::new(&cert), Path::new(&key))?,
             peer: peer.node(folder)?,
             orderers: profile
                 .orderers
@@ -193,10 +196,11 @@ impl ProfileNode {
     }
 }
 
-fn identity(msp_id: &str, cert: &Path, key: &Path) -> Result<SigningIdentity, BenchError> {
+fn user(msp_id: &str, cert: &Path, key: &Path) -> Result<User, BenchError> {
     let unusable = |e: &dyn std::fmt::Display| BenchError::Identity(e.to_string());
     let key = PrivateKey::from_pem(&read(key)?).map_err(|e| unusable(&e))?;
-    SigningIdentity::new(msp_id, &read(cert)?, key).map_err(|e| unusable(&e))
+    let identity = SigningIdentity::new(msp_id, &read(cert)?, key).map_err(|e| unusable(&e))?;
+    Ok(User::new(Arc::new(identity), &Env::real()))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, BenchError> {
