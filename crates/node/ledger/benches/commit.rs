@@ -1,20 +1,25 @@
 //! How long a block of 500 transactions takes to commit, each writing one new key of 100 bytes or
-//! changing one that is there, on a real disk; and what memory the ledger holds afterwards.
+//! changing one that is there, on a real disk; how long in memory, where no database hides what
+//! our own code does; and what memory the ledger holds afterwards.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 use bytes::Bytes;
-use criterion::{BatchSize, Criterion, Throughput};
-use selvage_ledger::{Ledger, PrivateSets};
+use criterion::measurement::WallTime;
+use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput};
+use selvage_ledger::{DecodedTx, Ledger, PrivateSets};
 use selvage_proto::common::Block;
 use selvage_proto::peer::TxValidationCode;
 
-use support::{NS, next_block, on_disk, run};
+use support::{NS, decoded, in_memory, next_block, on_disk, run};
 
 const TXS: usize = 500;
 
-fn writes(ledger: &Ledger, key: impl Fn(usize) -> String) -> Block {
+/// A block with its transactions as a validator hands them over.
+type Validated = (Block, Vec<Option<DecodedTx>>);
+
+fn writes(ledger: &Ledger, key: impl Fn(usize) -> String) -> Validated {
     let height = ledger.height();
     let value = Bytes::from(vec![7; 100]);
     let envelopes = (0..TXS)
@@ -27,18 +32,44 @@ fn writes(ledger: &Ledger, key: impl Fn(usize) -> String) -> Block {
             })
         })
         .collect();
-    next_block(ledger, envelopes)
+    let block = next_block(ledger, envelopes);
+    let decoded = decoded(&block);
+    (block, decoded)
 }
 
-fn commit(ledger: &Ledger, block: Block) {
+fn commit(ledger: &Ledger, (block, decoded): Validated) {
     let codes = [TxValidationCode::Valid; TXS];
-    let done = ledger.commit(block, &codes, &PrivateSets::new());
+    let done = ledger.commit_decoded(block, &codes, decoded, &PrivateSets::new());
     assert!(
         done.expect("commits")
             .codes
             .iter()
             .all(|&c| c == TxValidationCode::Valid)
     );
+}
+
+/// The same without disk and database, for transactions decoded by a validator and for those that
+/// the ledger decodes. A new ledger each time: one in memory grows slower as it fills.
+fn in_memory_commits(group: &mut BenchmarkGroup<'_, WallTime>) {
+    for (name, handed_over) in [("in memory", true), ("in memory, undecoded", false)] {
+        group.bench_function(name, |b| {
+            b.iter_batched(
+                || {
+                    let ledger = in_memory();
+                    let (block, mut decoded) = writes(&ledger, |n| format!("key-{n}"));
+                    if !handed_over {
+                        decoded.clear();
+                    }
+                    (ledger, (block, decoded))
+                },
+                |(ledger, block)| {
+                    commit(&ledger, block);
+                    ledger
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
 }
 
 /// Resident memory of this process in KiB; 0 where the system does not tell.
@@ -96,6 +127,7 @@ fn main() {
             BatchSize::PerIteration,
         );
     });
+    in_memory_commits(&mut group);
     group.finish();
     let height = ledger.height();
     println!("resident memory at height {height}: {} KiB", resident_kib());

@@ -1,6 +1,7 @@
 //! Turning a block and the codes its validator gave into a batch of changes.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use selvage_crypto::sha256;
@@ -15,7 +16,7 @@ use crate::private::{PrivateSet, PrivateSets};
 use crate::rwset::{NsRwSet, TxRwSet, is_delete};
 use crate::state::{StateEntry, StateView};
 use crate::store::Batch;
-use crate::tx::OpenTx;
+use crate::tx::{DecodedTx, OpenTx};
 use crate::version::put_ordered;
 use crate::{Version, keys};
 
@@ -28,12 +29,25 @@ pub const CHANNEL_CONFIG_KEY: &str = "CHANNEL_CONFIG_ENV_BYTES";
 pub(crate) struct Parsed {
     pub(crate) ids: Vec<String>,
     pub(crate) codes: Vec<TxValidationCode>,
-    /// The transactions that are still valid and have a read/write set.
+    /// The transactions that the validator found valid and that have a read/write set, in order.
     pub(crate) txs: Vec<Tx>,
 }
 
-/// Takes a block apart. Transactions that the validator refused are left alone.
-pub(crate) fn parse(block: &Block, codes: &[TxValidationCode]) -> Result<Parsed> {
+impl Parsed {
+    /// The read/write set of a transaction, if it has been decoded.
+    fn set(&self, index: usize) -> Option<&Arc<TxRwSet>> {
+        let at = self.txs.binary_search_by_key(&index, |tx| tx.index).ok()?;
+        Some(&self.txs[at].set)
+    }
+}
+
+/// Takes a block apart. Transactions that the validator refused are left alone, and those that it
+/// hands over decoded are not decoded again.
+pub(crate) fn parse(
+    block: &Block,
+    codes: &[TxValidationCode],
+    decoded: Vec<Option<DecodedTx>>,
+) -> Result<Parsed> {
     let number = block.number();
     let envelopes = block.envelopes();
     if codes.len() != envelopes.len() {
@@ -47,33 +61,44 @@ pub(crate) fn parse(block: &Block, codes: &[TxValidationCode]) -> Result<Parsed>
         codes: codes.to_vec(),
         txs: Vec::with_capacity(envelopes.len()),
     };
+    let mut decoded = decoded.into_iter();
     for (index, envelope) in envelopes.iter().enumerate() {
+        if let Some(tx) = decoded.next().flatten() {
+            parsed.ids.push(tx.id);
+            if still_valid(number, index, codes[index])? {
+                parsed.txs.push(Tx::new(index, tx.set));
+            }
+            continue;
+        }
         let tx = OpenTx::open(envelope);
         let id = tx.as_ref().and_then(OpenTx::id);
         parsed.ids.push(id.unwrap_or_default());
-        match codes[index] {
-            TxValidationCode::Valid => {}
-            TxValidationCode::NotValidated => {
-                let reason = format!("transaction {index} was not validated");
-                return Err(bad(number, reason));
-            }
-            _ => continue,
+        if !still_valid(number, index, codes[index])? {
+            continue;
         }
         let tx = tx.ok_or_else(|| {
             let reason = format!("transaction {index} is called valid but cannot be decoded");
             bad(number, reason)
         })?;
         match set_of(&tx) {
-            Ok(Some(set)) => parsed.txs.push(Tx {
-                index,
-                set,
-                code: TxValidationCode::Valid,
-            }),
+            Ok(Some(set)) => parsed.txs.push(Tx::new(index, Arc::new(set))),
             Ok(None) => {}
             Err(code) => parsed.codes[index] = code,
         }
     }
     Ok(parsed)
+}
+
+/// Whether the validator found a transaction valid; an error if it did not look at it.
+fn still_valid(number: u64, index: usize, code: TxValidationCode) -> Result<bool> {
+    match code {
+        TxValidationCode::Valid => Ok(true),
+        TxValidationCode::NotValidated => {
+            let reason = format!("transaction {index} was not validated");
+            Err(bad(number, reason))
+        }
+        _ => Ok(false),
+    }
 }
 
 fn bad(number: u64, reason: String) -> LedgerError {
@@ -137,17 +162,15 @@ impl PrivateUpdates {
 /// The private sets of a block that match the hashes in it; others are dropped, as nobody
 /// endorsed them. Sets of invalid transactions are kept too, because a later reset may find the
 /// transactions valid.
-pub(crate) fn matching_sets(block: &Block, sets: &PrivateSets) -> Vec<PrivateSet> {
+pub(crate) fn matching_sets(block: &Block, parsed: &Parsed, sets: &PrivateSets) -> Vec<PrivateSet> {
     let mut kept = Vec::new();
     for (&index, set) in sets {
-        let Some(envelope) = block.envelopes().get(index as usize) else {
-            continue;
-        };
-        let public = OpenTx::open(envelope)
-            .and_then(|tx| tx.action())
-            .and_then(|action| TxRwSet::decode(action.results).ok());
-        let Some(public) = public else {
-            continue;
+        let public = match parsed.set(index as usize) {
+            Some(set) => set.clone(),
+            None => match decode_set(block, index as usize) {
+                Some(set) => Arc::new(set),
+                None => continue,
+            },
         };
         for ns in &set.ns_pvt_rwset {
             for coll in &ns.collection_pvt_rwset {
@@ -172,6 +195,12 @@ pub(crate) fn matching_sets(block: &Block, sets: &PrivateSets) -> Vec<PrivateSet
         }
     }
     kept
+}
+
+/// The set of an endorser transaction, be it valid or not.
+fn decode_set(block: &Block, index: usize) -> Option<TxRwSet> {
+    let action = OpenTx::open(block.envelopes().get(index)?)?.action()?;
+    TxRwSet::decode(action.results).ok()
 }
 
 /// The private values that the valid transactions of a block write.

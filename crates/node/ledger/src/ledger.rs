@@ -29,6 +29,7 @@ use crate::state::StateView;
 use crate::store::fjall::{Fjall, Limits};
 use crate::store::memory::Memory;
 use crate::store::{Batch, Durability, Store};
+use crate::tx::DecodedTx;
 use crate::version::take_ordered;
 
 type Result<T> = std::result::Result<T, LedgerError>;
@@ -186,7 +187,7 @@ impl Ledger {
             .iter()
             .map(|&code| code_from(code))
             .collect::<Vec<_>>();
-        let mut parsed = commit::parse(&block, &codes)?;
+        let mut parsed = commit::parse(&block, &codes, Vec::new())?;
         let sets = self.private.of_block(number)?;
         let view = self.view();
         let validated = mvcc::validate(number, &mut parsed.txs, &view, false)?;
@@ -260,20 +261,36 @@ impl Ledger {
         Ok(at.filter(|&at| at != u64::MAX))
     }
 
+    /// Makes the next block part of the ledger, decoding its transactions.
+    ///
+    /// # Errors
+    /// As [`Ledger::commit_decoded`].
+    pub fn commit(
+        &self,
+        block: Block,
+        codes: &[TxValidationCode],
+        private: &PrivateSets,
+    ) -> Result<Arc<CommittedBlock>> {
+        self.commit_decoded(block, codes, Vec::new(), private)
+    }
+
     /// Makes the next block part of the ledger.
     ///
     /// `codes` are what the validator decided for each transaction; those it found valid are
-    /// checked against the state here. `private` are the private write sets this peer is entitled
+    /// checked against the state here. `decoded` are those endorser transactions that the validator
+    /// decoded, each at its place in the block, and is taken to be what the block holds; where it
+    /// ends or has nothing, the ledger decodes. `private` are the private write sets this peer is entitled
     /// to, as far as it has them. On return the block is durable and its state can be read. Calls
     /// wait for each other, reads do not wait. Meant for a thread that may block.
     ///
     /// # Errors
     /// When the block does not follow or cannot be decoded where the validator said it can, and
     /// when the disk fails. After an error that [`LedgerError::is_fatal`] the node must stop.
-    pub fn commit(
+    pub fn commit_decoded(
         &self,
         mut block: Block,
         codes: &[TxValidationCode],
+        decoded: Vec<Option<DecodedTx>>,
         private: &PrivateSets,
     ) -> Result<Arc<CommittedBlock>> {
         let mut writer = self.writer.lock();
@@ -285,7 +302,7 @@ impl Ledger {
         // Before anything is kept for it: private data of a block that cannot be added must not
         // lie around for the one that can.
         self.blocks.check_follows(&header)?;
-        let mut parsed = commit::parse(&block, codes)?;
+        let mut parsed = commit::parse(&block, codes, decoded)?;
         let view = self.view();
         let validated = mvcc::validate(number, &mut parsed.txs, &view, true)?;
         for tx in &parsed.txs {
@@ -307,7 +324,7 @@ impl Ledger {
         let namespaces = validated.updates.namespaces();
         let namespaces = namespaces.into_iter().map(str::to_owned).collect();
 
-        let sets = self.keep_private(&block, private, &view, &mut writer)?;
+        let sets = self.keep_private(&block, &parsed, private, &view, &mut writer)?;
         self.blocks.append_encoded(&[(header, raw.clone())])?;
         // From here on the block counts; whatever fails now is repaired at the next start.
         writer.poisoned = true;
@@ -336,17 +353,18 @@ impl Ledger {
     fn keep_private(
         &self,
         block: &Block,
+        parsed: &Parsed,
         private: &PrivateSets,
         view: &StateView,
         writer: &mut Writer,
     ) -> Result<Vec<PrivateSet>> {
         let number = block.number();
-        let sets = commit::matching_sets(block, private);
+        let sets = commit::matching_sets(block, parsed, private);
         self.private.put(&sets, |set| {
             self.expiry(number, &set.ns, &set.collection, view, writer)
         })?;
         let left = assemble(self.private.of_block(number)?);
-        Ok(commit::matching_sets(block, &left))
+        Ok(commit::matching_sets(block, parsed, &left))
     }
 
     /// Hears of every block from the next one on.

@@ -55,5 +55,5 @@ pub use rwset::{CollectionRwSet, NsRwSet, TxRwSet};
 pub use simulator::{RangeId, Simulation, Simulator, WrittenKey};
 pub use state::StateEntry;
 pub use store::StoreError;
-pub use tx::tx_id_of;
+pub use tx::{DecodedTx, tx_id_of};
 pub use version::Version;

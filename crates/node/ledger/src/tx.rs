@@ -1,5 +1,7 @@
 //! Taking transactions of a block apart, as far as storing them needs.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use prost::Message;
 use selvage_crypto::sha256_parts;
@@ -7,6 +9,19 @@ use selvage_proto::common::{ChannelHeader, Envelope, Payload, SignatureHeader};
 use selvage_proto::peer::{
     ChaincodeAction, ChaincodeActionPayload, ProposalResponsePayload, Transaction,
 };
+
+use crate::rwset::TxRwSet;
+
+/// An endorser transaction as its validator decoded it, for [`Ledger::commit_decoded`].
+///
+/// [`Ledger::commit_decoded`]: crate::Ledger::commit_decoded
+#[derive(Debug, Clone)]
+pub struct DecodedTx {
+    /// The id in its channel header; not empty.
+    pub id: String,
+    /// What it read and wrote: [`TxRwSet::decode`] of its results.
+    pub set: Arc<TxRwSet>,
+}
 
 /// The transaction id of an encoded envelope: the one in its channel header or, where that is
 /// empty as in configuration transactions, the one computed from nonce and creator. Empty when the

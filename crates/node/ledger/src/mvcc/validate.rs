@@ -1,6 +1,7 @@
 //! Multi-version concurrency control: a transaction takes effect when what it read is still so.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use selvage_proto::kvrwset::{KvRead, KvReadHash};
@@ -18,9 +19,20 @@ use crate::state::StateView;
 pub(crate) struct Tx {
     /// Its index in the block.
     pub(crate) index: usize,
-    pub(crate) set: TxRwSet,
+    pub(crate) set: Arc<TxRwSet>,
     /// What is found here.
     pub(crate) code: TxValidationCode,
+}
+
+impl Tx {
+    /// A transaction that nothing has been found against yet.
+    pub(crate) fn new(index: usize, set: Arc<TxRwSet>) -> Self {
+        Self {
+            index,
+            set,
+            code: TxValidationCode::Valid,
+        }
+    }
 }
 
 /// A private key whose past is to be removed.

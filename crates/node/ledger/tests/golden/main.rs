@@ -2,6 +2,8 @@
 //! snapshots of the state and private data must come out as Fabric's.
 
 mod corpus;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -88,7 +90,8 @@ fn the_corpus_replays_to_fabrics_bytes() {
     ledger.blocks().verify().expect("the chain holds together");
 }
 
-/// Org2's peer has other private data but the same everything else.
+/// Org2's peer has other private data but the same everything else. Here the transactions come
+/// decoded, as from a peer's validator.
 #[test]
 fn another_members_private_data_comes_out_too() {
     let Some(corpus) = Corpus::find("another_members_private_data_comes_out_too") else {
@@ -99,12 +102,10 @@ fn another_members_private_data_comes_out_too() {
         let want = corpus.block(number);
         let filter = want.metadata_slot(BlockMetadataIndex::TransactionsFilter);
         let private = corpus.endorsed_sets("Org2MSP", number);
+        let block = corpus.ordered_block(number);
+        let decoded = support::decoded(&block);
         let committed = ledger
-            .commit(
-                corpus.ordered_block(number),
-                &validator_codes(filter),
-                &private,
-            )
+            .commit_decoded(block, &validator_codes(filter), decoded, &private)
             .expect("commits");
         assert_eq!(committed.raw, corpus.raw(number), "bytes of block {number}");
     }

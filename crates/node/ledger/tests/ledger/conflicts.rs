@@ -11,7 +11,9 @@ use selvage_proto::kvrwset::{
 use selvage_proto::peer::TxValidationCode as Code;
 use selvage_proto::rwset::{NsReadWriteSet, TxReadWriteSet};
 
-use crate::support::{NS, commit, envelope, get, in_memory, next_block, put, run, transaction};
+use crate::support::{
+    NS, commit, decoded, envelope, get, in_memory, next_block, put, run, transaction,
+};
 
 fn value(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
@@ -272,6 +274,25 @@ fn results_that_cannot_be_read_are_refused_here() {
     let no_action = envelope(HeaderType::EndorserTransaction, "b", Vec::new());
     let block = commit(&ledger, vec![no_set, no_action]);
     check(&block, &[Code::InvalidOtherReason, Code::NilTxaction]);
+}
+
+#[test]
+fn what_the_validator_decoded_is_not_decoded_again() {
+    let ledger = in_memory();
+    let write = |id: &str| run(&ledger, id, |s| s.set_state(NS, id, value("v")).unwrap());
+    let known = next_block(&ledger, vec![write("a"), write("b"), write("c")]);
+    let mut decoded = decoded(&known);
+    decoded.truncate(2);
+    let envelopes = vec![value("no envelope"), value("nor this"), write("c")];
+    let block = next_block(&ledger, envelopes);
+    let codes = [Code::Valid, Code::EndorsementPolicyFailure, Code::Valid];
+    let done = ledger
+        .commit_decoded(block, &codes, decoded, &PrivateSets::new())
+        .unwrap();
+    check(&done, &codes);
+    assert_eq!(done.tx_ids, ["a", "b", "c"]);
+    let found = ["a", "b", "c"].map(|key| get(&ledger, key).is_some());
+    assert_eq!(found, [true, false, true]);
 }
 
 #[test]

@@ -10,8 +10,8 @@ use prost::Message;
 use selvage_crypto::sha256;
 use selvage_env::{Disk, MemDisk};
 use selvage_ledger::{
-    CollectionInfo, CollectionSource, CommittedBlock, Ledger, LedgerError, LedgerOptions,
-    PrivateSets, Simulation, Simulator, StateReader, StateStorage,
+    CollectionInfo, CollectionSource, CommittedBlock, DecodedTx, Ledger, LedgerError,
+    LedgerOptions, PrivateSets, Simulation, Simulator, StateReader, StateStorage, TxRwSet,
 };
 use selvage_proto::common::{
     Block, BlockData, BlockHeader, BlockMetadata, ChannelHeader, Envelope, Header, HeaderType,
@@ -140,6 +140,30 @@ pub(crate) fn next_block(ledger: &Ledger, envelopes: Vec<Bytes>) -> Block {
         data: Some(BlockData { data: envelopes }),
         metadata: Some(BlockMetadata::default()),
     }
+}
+
+/// The endorser transactions of a block as a validator hands them over.
+pub(crate) fn decoded(block: &Block) -> Vec<Option<DecodedTx>> {
+    block.envelopes().iter().map(decoded_tx).collect()
+}
+
+fn decoded_tx(envelope: &Bytes) -> Option<DecodedTx> {
+    let envelope = Envelope::decode(envelope.clone()).ok()?;
+    let payload = Payload::decode(envelope.payload).ok()?;
+    let header = ChannelHeader::decode(payload.header?.channel_header).ok()?;
+    if header.r#type != HeaderType::EndorserTransaction as i32 {
+        return None;
+    }
+    let transaction = Transaction::decode(payload.data).ok()?;
+    let action = transaction.actions.into_iter().next()?;
+    let action = ChaincodeActionPayload::decode(action.payload).ok()?;
+    let response = action.action?.proposal_response_payload;
+    let response = ProposalResponsePayload::decode(response).ok()?;
+    let action = ChaincodeAction::decode(response.extension).ok()?;
+    Some(DecodedTx {
+        id: header.tx_id,
+        set: Arc::new(TxRwSet::decode(action.results).ok()?),
+    })
 }
 
 /// Commits transactions that the validator found valid.

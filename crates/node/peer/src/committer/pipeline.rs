@@ -90,7 +90,7 @@ fn commit(
     let ledger = channel.ledger();
     let waiting = private::waiting(ledger, &prepared, &judged.codes).map_err(ledger_error)?;
     let stored = ledger
-        .commit(block, &judged.codes, &waiting.sets)
+        .commit_decoded(block, &judged.codes, prepared.decoded(), &waiting.sets)
         .map_err(ledger_error)?;
     private::forget(ledger, &waiting.tx_ids, number, retention).map_err(ledger_error)?;
     let (lifecycle_written, redefined) = prepared.lifecycle_changes(&stored.codes);

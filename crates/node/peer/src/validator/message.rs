@@ -45,7 +45,7 @@ pub(crate) struct Action {
     /// The invoked chaincode.
     pub(crate) chaincode: String,
     /// What it read and wrote.
-    pub(crate) rwset: TxRwSet,
+    pub(crate) rwset: Arc<TxRwSet>,
     /// Who endorsed it with a valid signature, each identity once.
     pub(crate) endorsers: Vec<Arc<Identity>>,
 }
@@ -192,7 +192,7 @@ fn action(
     }
     Ok(Action {
         chaincode: asked.name,
-        rwset,
+        rwset: Arc::new(rwset),
         endorsers: scope.endorsers(&endorsed.proposal_response_payload, &endorsed.endorsements),
     })
 }

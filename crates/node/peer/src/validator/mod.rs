@@ -27,7 +27,7 @@ use bytes::Bytes;
 use prost::Message;
 use rayon::prelude::*;
 use selvage_channel::ChannelConfig;
-use selvage_ledger::TxRwSet;
+use selvage_ledger::{DecodedTx, TxRwSet};
 use selvage_proto::common::{Block, ConfigEnvelope};
 use selvage_proto::peer::TxValidationCode;
 
@@ -128,6 +128,19 @@ impl Prepared {
             .any(|tx| matches!(tx.content, Content::Config(_)))
     }
 
+    /// The transactions as they were decoded, each at its place in the block, for the ledger to
+    /// work with.
+    pub fn decoded(&self) -> Vec<Option<DecodedTx>> {
+        let decoded = |tx: &Opened| match &tx.content {
+            Content::Endorsed(Ok(action)) => Some(DecodedTx {
+                id: tx.tx_id.clone(),
+                set: action.rwset.clone(),
+            }),
+            _ => None,
+        };
+        self.transactions.iter().map(decoded).collect()
+    }
+
     /// The transactions that carry private write sets: place in the block, id, read/write set.
     pub fn private_writers(&self) -> impl Iterator<Item = (usize, &str, &TxRwSet)> {
         self.transactions
@@ -135,7 +148,7 @@ impl Prepared {
             .enumerate()
             .filter_map(|(index, tx)| match &tx.content {
                 Content::Endorsed(Ok(action)) if action.rwset.has_private_writes() => {
-                    Some((index, tx.tx_id.as_str(), &action.rwset))
+                    Some((index, tx.tx_id.as_str(), &*action.rwset))
                 }
                 _ => None,
             })
