@@ -34,6 +34,7 @@ struct GroupDiff {
 }
 
 /// What changed among the members of one kind in one group.
+#[derive(Default)]
 struct MemberDiff<T> {
     read: BTreeMap<String, T>,
     write: BTreeMap<String, T>,
@@ -55,84 +56,56 @@ impl<T: Clone> MemberDiff<T> {
 }
 
 /// Values and policies: elements that are replaced as a whole.
-trait Leaf: Clone {
+trait Leaf: Clone + Default + PartialEq {
+    fn version_mut(&mut self) -> &mut u64;
+
     fn version(&self) -> u64;
-    fn same_content(&self, other: &Self) -> bool;
-    fn at_version(&self, version: u64) -> Self;
-    /// The bare version, as read sets carry it.
-    fn bare(version: u64) -> Self;
-}
 
-impl Leaf for ConfigValue {
-    fn version(&self) -> u64 {
-        self.version
+    fn at_version(mut self, version: u64) -> Self {
+        *self.version_mut() = version;
+        self
     }
 
     fn same_content(&self, other: &Self) -> bool {
-        self.mod_policy == other.mod_policy && self.value == other.value
-    }
-
-    fn at_version(&self, version: u64) -> Self {
-        Self {
-            version,
-            ..self.clone()
-        }
-    }
-
-    fn bare(version: u64) -> Self {
-        Self {
-            version,
-            ..Self::default()
-        }
+        *self == other.clone().at_version(self.version())
     }
 }
 
-impl Leaf for ConfigPolicy {
-    fn version(&self) -> u64 {
-        self.version
-    }
+macro_rules! leaves {
+    ($($kind:ty),*) => {$(
+        impl Leaf for $kind {
+            fn version_mut(&mut self) -> &mut u64 {
+                &mut self.version
+            }
 
-    fn same_content(&self, other: &Self) -> bool {
-        self.mod_policy == other.mod_policy && self.policy == other.policy
-    }
-
-    fn at_version(&self, version: u64) -> Self {
-        Self {
-            version,
-            ..self.clone()
+            fn version(&self) -> u64 {
+                self.version
+            }
         }
-    }
-
-    fn bare(version: u64) -> Self {
-        Self {
-            version,
-            ..Self::default()
-        }
-    }
+    )*};
 }
+
+leaves!(ConfigValue, ConfigPolicy);
 
 fn diff_leaves<T: Leaf>(from: &BTreeMap<String, T>, to: &BTreeMap<String, T>) -> MemberDiff<T> {
-    let mut diff = MemberDiff {
-        read: BTreeMap::new(),
-        write: BTreeMap::new(),
-        same: BTreeMap::new(),
-        membership: false,
-    };
+    let mut diff = MemberDiff::default();
     for (name, old) in from {
         let Some(new) = to.get(name) else {
             diff.membership = true;
             continue;
         };
         if old.same_content(new) {
-            diff.same.insert(name.clone(), T::bare(old.version()));
+            // A bare version is what read sets carry.
+            let bare = T::default().at_version(old.version());
+            diff.same.insert(name.clone(), bare);
         } else {
-            let raised = old.version().wrapping_add(1);
-            diff.write.insert(name.clone(), new.at_version(raised));
+            let raised = new.clone().at_version(old.version().wrapping_add(1));
+            diff.write.insert(name.clone(), raised);
         }
     }
     for (name, new) in to.iter().filter(|(name, _)| !from.contains_key(*name)) {
         diff.membership = true;
-        diff.write.insert(name.clone(), new.at_version(0));
+        diff.write.insert(name.clone(), new.clone().at_version(0));
     }
     diff
 }
@@ -141,12 +114,7 @@ fn diff_groups(
     from: &BTreeMap<String, ConfigGroup>,
     to: &BTreeMap<String, ConfigGroup>,
 ) -> MemberDiff<ConfigGroup> {
-    let mut diff = MemberDiff {
-        read: BTreeMap::new(),
-        write: BTreeMap::new(),
-        same: BTreeMap::new(),
-        membership: false,
-    };
+    let mut diff = MemberDiff::default();
     for (name, old) in from {
         let Some(new) = to.get(name) else {
             diff.membership = true;
