@@ -100,10 +100,10 @@ fn error(answer: Answer) -> String {
 
 #[tokio::test]
 async fn a_channel_describes_itself_to_its_members() {
-    let Some(golden) = selvage_testing::golden_dir("discovery") else {
+    let Some(corpus) = super::corpus("discovery") else {
         return;
     };
-    let net = Net::new(&golden.join("corpus"));
+    let net = Net::new(&corpus);
     let config = net
         .ask(
             "org2/User1",
@@ -162,10 +162,10 @@ async fn a_channel_describes_itself_to_its_members() {
 
 #[tokio::test]
 async fn chaincodes_are_planned_for() {
-    let Some(golden) = selvage_testing::golden_dir("discovery plans") else {
+    let Some(corpus) = super::corpus("discovery plans") else {
         return;
     };
-    let net = Net::new(&golden.join("corpus"));
+    let net = Net::new(&corpus);
     // Layouts and groups, by chaincode and collections.
     for (chaincode, collections, layouts, groups) in [
         ("gold", &[][..], 1, 2),

@@ -76,10 +76,9 @@ fn at(time: i64) -> Ask<'static> {
 
 #[tokio::test]
 async fn clocks_and_certificates_are_checked_at_the_door() {
-    let Some(golden) = selvage_testing::golden_dir("proposals turned away") else {
+    let Some(corpus) = super::corpus("proposals turned away") else {
         return;
     };
-    let corpus = golden.join("corpus");
     let client = Client::new(&corpus);
     for minutes in [16, -16] {
         let error = client
@@ -107,10 +106,9 @@ async fn clocks_and_certificates_are_checked_at_the_door() {
 
 #[tokio::test]
 async fn system_chaincode_guards_what_belongs_to_the_peer() {
-    let Some(golden) = selvage_testing::golden_dir("access to system chaincode") else {
+    let Some(corpus) = super::corpus("access to system chaincode") else {
         return;
     };
-    let corpus = golden.join("corpus");
     let client = Client::new(&corpus);
     let list = client
         .payload("org1/User1", "cscc", args(&["GetChannels"]))
@@ -173,10 +171,9 @@ async fn system_chaincode_guards_what_belongs_to_the_peer() {
 
 #[tokio::test]
 async fn packages_are_installed_once_and_handed_out() {
-    let Some(golden) = selvage_testing::golden_dir("installing packages") else {
+    let Some(corpus) = super::corpus("installing packages") else {
         return;
     };
-    let corpus = golden.join("corpus");
     let client = Client::new(&corpus);
     let install = |package: Bytes| {
         let input = InstallChaincodeArgs {
@@ -224,10 +221,9 @@ async fn packages_are_installed_once_and_handed_out() {
 
 #[tokio::test]
 async fn approvals_keep_their_private_half_for_the_commit() {
-    let Some(golden) = selvage_testing::golden_dir("approving a definition") else {
+    let Some(corpus) = super::corpus("approving a definition") else {
         return;
     };
-    let corpus = golden.join("corpus");
     let client = Client::new(&corpus);
     let approval = ApproveChaincodeDefinitionForMyOrgArgs {
         sequence: 1,

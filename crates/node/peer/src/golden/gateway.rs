@@ -195,10 +195,10 @@ fn parts(response: &EndorseResponse) -> (Vec<bytes::Bytes>, Vec<bytes::Bytes>) {
 
 #[tokio::test]
 async fn the_recorded_exchange_is_answered_as_it_was() {
-    let Some(golden) = selvage_testing::golden_dir("golden gateway exchange") else {
+    let Some(corpus) = super::corpus("golden gateway exchange") else {
         return;
     };
-    let net = net(&golden.join("corpus"), Vec::new()).await;
+    let net = net(&corpus, Vec::new()).await;
     let request: EndorseRequest = net.recorded("endorse-request.bin");
     net.both_at(request.proposed_transaction.as_ref().unwrap());
     let found = net
@@ -237,10 +237,10 @@ async fn the_recorded_exchange_is_answered_as_it_was() {
 
 #[tokio::test]
 async fn failures_are_told_in_fabrics_words() {
-    let Some(golden) = selvage_testing::golden_dir("golden gateway failures") else {
+    let Some(corpus) = super::corpus("golden gateway failures") else {
         return;
     };
-    let net = net(&golden.join("corpus"), Vec::new()).await;
+    let net = net(&corpus, Vec::new()).await;
     for status in ["400", "500"] {
         let refused = net.endorse(&["fail", status, "said"]).await.unwrap_err();
         assert_eq!(refused.code(), Code::Aborted);
@@ -307,10 +307,10 @@ fn signed_events(net: &Net, after: &str, start: u64) -> SignedChaincodeEventsReq
 
 #[tokio::test]
 async fn events_are_replayed_from_a_block_or_after_a_transaction() {
-    let Some(golden) = selvage_testing::golden_dir("golden chaincode events") else {
+    let Some(corpus) = super::corpus("golden chaincode events") else {
         return;
     };
-    let net = net(&golden.join("corpus"), Vec::new()).await;
+    let net = net(&corpus, Vec::new()).await;
     let mut after = String::new();
     let mut names = Vec::new();
     let request = signed_events(&net, "", 0);
@@ -343,7 +343,7 @@ async fn events_are_replayed_from_a_block_or_after_a_transaction() {
 
 #[tokio::test]
 async fn orderers_that_are_gone_are_named() {
-    let Some(golden) = selvage_testing::golden_dir("golden submit failures") else {
+    let Some(corpus) = super::corpus("golden submit failures") else {
         return;
     };
     let gone = Server::bind("127.0.0.1:0", ServerOptions::grpc(None))
@@ -351,7 +351,7 @@ async fn orderers_that_are_gone_are_named() {
         .unwrap();
     let address = gone.local_addr().to_string();
     drop(gone);
-    let net = net(&golden.join("corpus"), vec![address.clone()]).await;
+    let net = net(&corpus, vec![address.clone()]).await;
     let request: SubmitRequest = net.recorded("submit-request.bin");
     let refused = net
         .gateway
@@ -409,10 +409,10 @@ async fn orderers_that_are_gone_are_named() {
 
 #[tokio::test]
 async fn transient_data_goes_only_to_members() {
-    let Some(golden) = selvage_testing::golden_dir("transient data through the gateway") else {
+    let Some(corpus) = super::corpus("transient data through the gateway") else {
         return;
     };
-    let net = net(&golden.join("corpus"), Vec::new()).await;
+    let net = net(&corpus, Vec::new()).await;
     let request = |list: &[&str], transient, orgs: &[&str]| {
         let ask = Ask {
             channel: "goldchannel",

@@ -52,10 +52,9 @@ fn recorded(envelope: &bytes::Bytes) -> Option<Recorded> {
 
 #[tokio::test]
 async fn definitions_are_written_as_fabric_writes_them() {
-    let Some(golden) = selvage_testing::golden_dir("golden lifecycle") else {
+    let Some(corpus) = super::corpus("golden lifecycle") else {
         return;
     };
-    let corpus = golden.join("corpus");
     for org in ["org1", "org2"] {
         let peer = GoldenPeer::new(&corpus, org);
         let mut compared = 0;

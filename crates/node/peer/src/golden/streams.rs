@@ -72,10 +72,9 @@ pub(super) async fn register(
 
 #[tokio::test]
 async fn processes_prove_their_package_over_mutual_tls() {
-    let Some(golden) = selvage_testing::golden_dir("chaincode over TLS") else {
+    let Some(corpus) = super::corpus("chaincode over TLS") else {
         return;
     };
-    let corpus = golden.join("corpus");
     let clock: Arc<dyn Clock> = Arc::new(System);
     let authority = Arc::new(ChaincodeAuthority::new(clock).unwrap());
     let tls = authority.server_tls(&["127.0.0.1"]).unwrap();

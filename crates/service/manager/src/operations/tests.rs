@@ -15,8 +15,8 @@ use crate::error::ManagerError;
 use crate::fabric::{Answer, ChaincodePlan, Fabric, Site};
 use crate::network::{ChannelPlan, Folders, Node, Org, testing};
 use crate::store::{
-    Added, InstanceState, NewInstance, OperationFilter, OperationParams, OperationRow, Project,
-    Store,
+    Added, InstanceRow, InstanceState, NewInstance, OperationFilter, OperationParams, OperationRow,
+    Project, Store,
 };
 
 /// Stands in for processes and nodes; fails once at the named place.
@@ -216,9 +216,9 @@ impl Bench {
         }
     }
 
-    async fn create(&self) -> OperationStatus {
-        let plan = self.plan();
-        let row = self.begin(OperationType::Create, &plan).await;
+    /// Writes a creation down, as the service does before it answers.
+    async fn begin_creation(&self, plan: &Plan) -> OperationRow {
+        let row = self.begin(OperationType::Create, plan).await;
         let new = NewInstance {
             id: "i",
             project_id: "p",
@@ -228,9 +228,27 @@ impl Bench {
         };
         let added = self.store.add_instance(&new, &row, 5).await.expect("added");
         assert_eq!(added, Added::Yes);
+        row
+    }
+
+    async fn run(&self, row: OperationRow, plan: Plan) -> OperationStatus {
         run(self.store.clone(), row, plan)
             .await
             .expect("the store works")
+    }
+
+    async fn create(&self) -> OperationStatus {
+        let plan = self.plan();
+        let row = self.begin_creation(&plan).await;
+        self.run(row, plan).await
+    }
+
+    async fn instance(&self) -> Option<InstanceRow> {
+        self.store.instance("i").await.expect("read")
+    }
+
+    async fn unfinished(&self) -> Vec<OperationRow> {
+        self.store.unfinished_operations().await.expect("list")
     }
 
     async fn last(&self) -> OperationRow {
@@ -246,10 +264,7 @@ impl Bench {
     async fn assert_nothing_is_left(&self) {
         assert!(self.stand.running.lock().is_empty(), "processes are left");
         assert!(!self.folders.root().exists(), "folders are left");
-        assert!(
-            self.store.instance("i").await.expect("read").is_none(),
-            "the row is left"
-        );
+        assert!(self.instance().await.is_none(), "the row is left");
         assert!(
             self.store.ports().await.expect("read").is_empty(),
             "ports are left"
@@ -261,12 +276,7 @@ impl Bench {
 async fn a_creation_makes_everything_and_a_deletion_leaves_nothing() {
     let bench = Bench::new().await;
     assert_eq!(bench.create().await, OperationStatus::Finished);
-    let instance = bench
-        .store
-        .instance("i")
-        .await
-        .expect("read")
-        .expect("there");
+    let instance = bench.instance().await.expect("there");
     assert_eq!(instance.state, InstanceState::Ready);
     assert_eq!(bench.stand.running.lock().len(), 4);
     assert_eq!(bench.stand.joined.lock().len(), 4);
@@ -288,25 +298,14 @@ async fn a_creation_makes_everything_and_a_deletion_leaves_nothing() {
         with_storage: true,
     });
     let row = bench.begin(OperationType::Delete, &plan).await;
-    assert!(
-        bench
-            .store
-            .begin_operation(&row, InstanceState::Deleting)
-            .await
-            .expect("begun")
-    );
-    assert!(
-        !bench
-            .store
-            .begin_operation(&row, InstanceState::Deleting)
-            .await
-            .expect("refused"),
-        "one change at a time"
-    );
-    let status = run(bench.store.clone(), row, plan)
-        .await
-        .expect("the store works");
-    assert_eq!(status, OperationStatus::Finished);
+    let begun = async || {
+        let store = &bench.store;
+        let begun = store.begin_operation(&row, InstanceState::Deleting).await;
+        begun.expect("the store works")
+    };
+    assert!(begun().await);
+    assert!(!begun().await, "one change at a time");
+    assert_eq!(bench.run(row, plan).await, OperationStatus::Finished);
     bench.assert_nothing_is_left().await;
 }
 
@@ -314,13 +313,7 @@ async fn a_creation_makes_everything_and_a_deletion_leaves_nothing() {
 async fn every_step_may_be_done_twice() {
     let bench = Bench::new().await;
     assert_eq!(bench.create().await, OperationStatus::Finished);
-    let before = bench
-        .store
-        .instance("i")
-        .await
-        .expect("read")
-        .expect("there")
-        .network;
+    let before = bench.instance().await.expect("there").network;
     let admin = bench.folders.root().join("orgs");
     let files = |root: &std::path::Path| {
         let mut all = BTreeMap::new();
@@ -341,13 +334,7 @@ async fn every_step_may_be_done_twice() {
     for step in plan.stages.iter().flatten() {
         step.act_or_check().await;
     }
-    let after = bench
-        .store
-        .instance("i")
-        .await
-        .expect("read")
-        .expect("there")
-        .network;
+    let after = bench.instance().await.expect("there").network;
     assert_eq!(before, after, "names and ports stay");
     assert_eq!(kept, files(&admin), "keys stay");
     for step in plan
@@ -419,7 +406,7 @@ async fn a_full_or_unwritable_volume_is_a_failed_step() {
         "{}",
         record.desc
     );
-    assert!(bench.store.instance("i").await.expect("read").is_none());
+    assert!(bench.instance().await.is_none());
     std::fs::remove_file(&parent).expect("removed");
     assert_eq!(bench.create().await, OperationStatus::Finished);
 }
@@ -428,46 +415,24 @@ async fn a_full_or_unwritable_volume_is_a_failed_step() {
 async fn a_crash_in_the_middle_is_resumed_forward_and_backward() {
     let bench = Bench::new().await;
     let plan = bench.plan();
-    let row = bench.begin(OperationType::Create, &plan).await;
-    let new = NewInstance {
-        id: "i",
-        project_id: "p",
-        created_ns: row.started_ns,
-        spec: &bench.spec,
-        password_hash: "hash",
-    };
-    bench
-        .store
-        .add_instance(&new, &row, 5)
-        .await
-        .expect("added");
+    bench.begin_creation(&plan).await;
     // The manager dies after the keys were made.
     for step in plan.stages.iter().flatten().take(3) {
         step.act_or_check().await;
     }
-    let found = bench.store.unfinished_operations().await.expect("list");
+    let found = bench.unfinished().await;
     assert_eq!(found.len(), 1);
     let row = found.into_iter().next().expect("one");
-    let status = run(bench.store.clone(), row, bench.plan())
-        .await
-        .expect("the store works");
-    assert_eq!(status, OperationStatus::Finished);
-    assert!(
-        bench
-            .store
-            .unfinished_operations()
-            .await
-            .expect("list")
-            .is_empty()
+    assert_eq!(
+        bench.run(row, bench.plan()).await,
+        OperationStatus::Finished
     );
+    assert!(bench.unfinished().await.is_empty());
 
     // And another dies while it takes steps back.
     let mut row = bench.last().await;
     row.undoing = true;
     row.record.operation_status = OperationStatus::Processing;
-    let status = run(bench.store.clone(), row, bench.plan())
-        .await
-        .expect("the store works");
-    assert_eq!(status, OperationStatus::Failed);
+    assert_eq!(bench.run(row, bench.plan()).await, OperationStatus::Failed);
     bench.assert_nothing_is_left().await;
 }
