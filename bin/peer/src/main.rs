@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         }) => match start(peer_chaincodedev) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("Error: {}", describe(error.as_ref()));
+                eprintln!("Error: {}", selvage_peer::report(error.as_ref()));
                 ExitCode::FAILURE
             }
         },
@@ -88,16 +88,4 @@ fn start(chaincode_dev: bool) -> Result<(), Box<dyn std::error::Error>> {
         node.run().await?;
         Ok(())
     })
-}
-
-/// An error with everything that caused it, on one line.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

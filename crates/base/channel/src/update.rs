@@ -7,6 +7,7 @@
 //! ([`validate`]). [`compute`] makes an update from two configurations, as `configtxlator` does.
 
 use bytes::Bytes;
+use selvage_crypto::in_full;
 use selvage_identity::SignedData;
 use selvage_proto::Message;
 use selvage_proto::common::{
@@ -173,13 +174,7 @@ impl UpdateError {
             | Self::Config(_)
             | Self::Transition(_) => "",
         };
-        let mut text = format!("{stage}{self}");
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
+        let mut text = format!("{stage}{}", in_full(self));
         if let Self::NotAuthorized {
             policy, signers, ..
         } = self

@@ -102,12 +102,7 @@ fn check_config(name: &str, edit: fn(&mut ConfigGroup), text: &str) {
     let mut changed = config(&consortium).config().clone();
     edit(changed.channel_group.as_mut().expect("a tree"));
     let error = ChannelConfig::new(CHANNEL, changed).expect_err(name);
-    let mut full = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        full.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
+    let full = selvage_crypto::in_full(&error);
     assert!(full.contains(text), "{name}: {full}");
 }
 

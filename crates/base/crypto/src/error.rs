@@ -52,3 +52,16 @@ impl CryptoError {
         }
     }
 }
+
+/// An error and what caused it in one line, as Go's wrapped errors print and as Fabric's users know
+/// them. It stands here because every crate that has errors to show stands on this one.
+pub fn in_full(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -25,7 +25,7 @@ pub mod pem;
 mod suite;
 mod x509;
 
-pub use error::CryptoError;
+pub use error::{CryptoError, in_full};
 pub use hash::{HashAlgorithm, Hasher, sha3_256, sha256, sha256_parts};
 pub use key::{PrivateKey, PublicKey};
 pub use suite::{KeyKind, SigningKey, Suite, VerifyingKey, suite, suites};

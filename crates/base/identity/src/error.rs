@@ -63,15 +63,3 @@ pub enum MspError {
     #[error("{0}")]
     Unsupported(String),
 }
-
-/// An error and its causes in one line, as Go's wrapped errors print.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
-}

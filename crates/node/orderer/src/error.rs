@@ -139,15 +139,3 @@ pub enum ChainError {
     #[error("it has no block")]
     Empty,
 }
-
-/// An error and what caused it, in one line, for logs and answers.
-pub fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}

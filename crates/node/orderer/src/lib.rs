@@ -27,4 +27,5 @@ mod registrar;
 mod tls;
 
 pub use chain::CONSENSUS_TYPE;
-pub use error::{ChainError, OrdererError, in_full};
+pub use error::{ChainError, OrdererError};
+pub use selvage_crypto::in_full;

@@ -8,7 +8,8 @@ use std::path::Path;
 use bytes::Bytes;
 use selvage_identity::{Msp, MspFiles, MspVersion, SigningIdentity};
 
-use crate::error::{OrdererError, in_full};
+use crate::error::OrdererError;
+use crate::in_full;
 
 /// The largest file an MSP folder may hold.
 const MAX_FILE: u64 = 1 << 20;

@@ -14,7 +14,7 @@ use selvage_proto::common::{Block, BlockMetadata, Envelope, Status};
 use serde::Serialize;
 
 use crate::chain::Chain;
-use crate::error::in_full;
+use crate::in_full;
 use crate::registrar::{ManageError, Registrar};
 
 const BASE: &str = "/participation/v1/";

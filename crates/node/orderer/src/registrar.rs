@@ -18,7 +18,8 @@ use selvage_proto::common::Block;
 use thiserror::Error;
 
 use crate::chain::{Chain, Shared, check_config};
-use crate::error::{ChainError, OrdererError, in_full};
+use crate::error::{ChainError, OrdererError};
+use crate::in_full;
 
 /// Why a request to the participation API fails. The words are Fabric's where Fabric has some.
 #[derive(Debug, Error)]

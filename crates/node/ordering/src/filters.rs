@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use selvage_channel::names::{CHANNEL_WRITERS, ORDERER_WRITERS};
 use selvage_channel::{ChannelConfig, OrdererConfig};
-use selvage_crypto::Certificate;
+use selvage_crypto::{Certificate, in_full};
 use selvage_identity::{PolicyError, SignedData, SigningIdentity};
 use selvage_proto::common::{
     ChannelHeader, ConfigEnvelope, Envelope, Header, HeaderType, Payload, SignatureHeader, Status,
@@ -256,7 +256,7 @@ impl Filters {
         message: &Envelope,
         author: Author<'_>,
     ) -> Result<ConfigMessage, Refusal> {
-        let malformed = |error: &dyn std::error::Error| Refusal::Malformed(with_causes(error));
+        let malformed = |error: &dyn std::error::Error| Refusal::Malformed(in_full(error));
         let opened = selvage_channel::open_config(message);
         let (_, envelope) = opened.map_err(|e| malformed(&e))?;
         let update = envelope.last_update.unwrap_or_default();
@@ -308,18 +308,6 @@ fn expires_at(config: &ChannelConfig, identity: &Bytes) -> Option<i64> {
     let serialized = SerializedIdentity::decode(identity.clone()).ok()?;
     let certificate = Certificate::from_pem(&serialized.id_bytes).ok()?;
     Some(certificate.not_after())
-}
-
-/// An error and what caused it, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn config_message(channel: &str, config: &ConfigEnvelope, author: Author<'_>) -> Envelope {

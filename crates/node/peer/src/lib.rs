@@ -29,14 +29,4 @@ pub mod node;
 pub mod scc;
 pub mod validator;
 
-/// An error with everything that caused it, for the log.
-pub(crate) fn report(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
+pub use selvage_crypto::in_full as report;

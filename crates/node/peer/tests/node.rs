@@ -342,12 +342,7 @@ async fn refused(world: &World, what: &str, more: &[(&str, &str)], words: &[&str
     let Err(error) = world.start(more).await else {
         panic!("{what}: started")
     };
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
+    let text = selvage_peer::report(&error);
     for word in words {
         assert!(text.contains(word), "{what}: {text}");
     }

@@ -1,5 +1,6 @@
 //! What can go wrong between a client and a network.
 
+use selvage_crypto::in_full;
 use selvage_net::NetError;
 use selvage_net::tonic;
 use selvage_proto::Message as _;
@@ -182,13 +183,7 @@ impl ClientError {
     /// The error with everything known about it in one line: its causes, and what single nodes
     /// said.
     pub fn text(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
+        let mut text = in_full(self);
         for detail in self.failure().iter().flat_map(|f| &f.details) {
             let ErrorDetail {
                 address,

@@ -21,6 +21,25 @@ use crate::gateway::Committed;
 use crate::transact::Network;
 use crate::user::User;
 
+/// Arguments that carry a definition. The three messages that do have the same fields under
+/// different types, and at most one of their own.
+macro_rules! arguments {
+    ($message:path, $definition:expr $(, $field:ident: $value:expr)* $(,)?) => {{
+        let definition: &Definition = $definition;
+        $message {
+            sequence: definition.sequence,
+            name: definition.name.clone(),
+            version: definition.version.clone(),
+            endorsement_plugin: definition.endorsement_plugin.clone(),
+            validation_plugin: definition.validation_plugin.clone(),
+            validation_parameter: definition.validation_parameter()?,
+            collections: definition.collections.clone(),
+            init_required: definition.init_required,
+            $($field: $value),*
+        }
+    }};
+}
+
 /// Who has to endorse a chaincode's transactions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum EndorsementPolicy {
@@ -82,19 +101,6 @@ impl Definition {
         };
         Ok(policy.encode_to_vec().into())
     }
-
-    fn commit_args(&self) -> Result<CommitChaincodeDefinitionArgs, ClientError> {
-        Ok(CommitChaincodeDefinitionArgs {
-            sequence: self.sequence,
-            name: self.name.clone(),
-            version: self.version.clone(),
-            endorsement_plugin: self.endorsement_plugin.clone(),
-            validation_plugin: self.validation_plugin.clone(),
-            validation_parameter: self.validation_parameter()?,
-            collections: self.collections.clone(),
-            init_required: self.init_required,
-        })
-    }
 }
 
 impl Network {
@@ -113,20 +119,13 @@ impl Network {
             }),
             None => Type::Unavailable(Unavailable {}),
         };
-        let definition = definition.commit_args()?;
-        let args = ApproveChaincodeDefinitionForMyOrgArgs {
-            sequence: definition.sequence,
-            name: definition.name,
-            version: definition.version,
-            endorsement_plugin: definition.endorsement_plugin,
-            validation_plugin: definition.validation_plugin,
-            validation_parameter: definition.validation_parameter,
-            collections: definition.collections,
-            init_required: definition.init_required,
+        let args = arguments!(
+            ApproveChaincodeDefinitionForMyOrgArgs,
+            definition,
             source: Some(ChaincodeSource {
                 r#type: Some(source),
             }),
-        };
+        );
         let call = lifecycle("ApproveChaincodeDefinitionForMyOrg", &args);
         self.transact(user, &call).await
     }
@@ -138,7 +137,8 @@ impl Network {
         user: &User,
         definition: &Definition,
     ) -> Result<Committed, ClientError> {
-        let call = lifecycle("CommitChaincodeDefinition", &definition.commit_args()?);
+        let args = arguments!(CommitChaincodeDefinitionArgs, definition);
+        let call = lifecycle("CommitChaincodeDefinition", &args);
         self.transact(user, &call).await
     }
 }
@@ -150,17 +150,7 @@ impl PeerAdmin {
         channel_id: &str,
         definition: &Definition,
     ) -> Result<BTreeMap<String, bool>, ClientError> {
-        let definition = definition.commit_args()?;
-        let args = CheckCommitReadinessArgs {
-            sequence: definition.sequence,
-            name: definition.name,
-            version: definition.version,
-            endorsement_plugin: definition.endorsement_plugin,
-            validation_plugin: definition.validation_plugin,
-            validation_parameter: definition.validation_parameter,
-            collections: definition.collections,
-            init_required: definition.init_required,
-        };
+        let args = arguments!(CheckCommitReadinessArgs, definition);
         let call = lifecycle("CheckCommitReadiness", &args);
         let answer: CheckCommitReadinessResult =
             self.call_for(channel_id, &call, "approvals").await?;

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use selvage_crypto::in_full;
 use selvage_crypto::issue::{Authority, LeafProfile, Subject, Validity};
 use selvage_net::CancellationToken;
 use selvage_net::server::{Server, ServerOptions};
@@ -45,7 +46,7 @@ impl Portal {
             .await
             .map_err(|e| ManagerError::Listen {
                 address: address.to_owned(),
-                reason: chain(&e),
+                reason: in_full(&e),
             })?;
         Ok(Self { server, scheme })
     }
@@ -74,21 +75,9 @@ impl Portal {
             .await
             .map_err(|e| ManagerError::Listen {
                 address,
-                reason: chain(&e),
+                reason: in_full(&e),
             })
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// The console's own certificate, made once.

@@ -205,7 +205,7 @@ impl Rules {
 
     fn is_identity(&self, identity: &Identity, serialized: &Bytes) -> Result<(), String> {
         let other = identity.msp().deserialize(serialized).map_err(|e| {
-            let reason = crate::error::chain(&e);
+            let reason = selvage_crypto::in_full(&e);
             format!("invalid identity principal, not a certificate: {reason}")
         })?;
         if other.certificate() != identity.certificate() {

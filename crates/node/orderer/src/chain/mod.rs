@@ -27,7 +27,8 @@ use selvage_ordering::{BatchLimits, Parameters};
 use selvage_proto::common::{Block, Status};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::error::{ChainError, in_full};
+use crate::error::ChainError;
+use crate::in_full;
 pub(crate) use source::Recent;
 
 /// The consensus type this orderer has an engine for.

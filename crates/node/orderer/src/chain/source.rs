@@ -11,7 +11,7 @@ use selvage_proto::orderer::consensus_type::State;
 use tokio::sync::watch;
 
 use super::Chain;
-use crate::error::in_full;
+use crate::in_full;
 
 /// Newest blocks kept decoded, so that followers at the tip share one copy.
 #[derive(Default)]

@@ -11,7 +11,7 @@ use selvage_proto::common::{Block, BlockHeader};
 use tokio::sync::mpsc;
 
 use super::{Chain, config_after, encoded, parameters};
-use crate::error::in_full;
+use crate::in_full;
 
 /// Blocks that share one sync at most.
 const GROUP: usize = 32;

@@ -27,6 +27,24 @@ use self::functions::{Approved, Target};
 use super::stub::{ChannelView, Failure, Packages, State, success};
 use crate::lifecycle::ChaincodeDefinition;
 
+/// An answer that carries a definition. The four messages that do have the same fields under
+/// different types, and one or two of their own.
+macro_rules! described {
+    ($message:path, $definition:expr, $($field:ident: $value:expr),* $(,)?) => {{
+        let definition: ChaincodeDefinition = $definition;
+        $message {
+            sequence: definition.sequence,
+            version: definition.endorsement.version,
+            endorsement_plugin: definition.endorsement.endorsement_plugin,
+            validation_plugin: definition.validation.validation_plugin,
+            validation_parameter: definition.validation.validation_parameter,
+            collections: Some(definition.collections),
+            init_required: definition.endorsement.init_required,
+            $($field: $value),*
+        }
+    }};
+}
+
 /// What one call of `_lifecycle` works on.
 pub(crate) struct Call<'a> {
     /// Empty for calls that concern the peer and no channel.
@@ -298,32 +316,22 @@ fn query_chaincode_definition(
     let definition = functions::query_definition(&args.name, state)?;
     let orgs = functions::org_ids(view);
     let found = functions::approvals(&args.name, &definition, &orgs, state)?;
-    Ok(encode(wire::QueryChaincodeDefinitionResult {
-        sequence: definition.sequence,
-        version: definition.endorsement.version,
-        endorsement_plugin: definition.endorsement.endorsement_plugin,
-        validation_plugin: definition.validation.validation_plugin,
-        validation_parameter: definition.validation.validation_parameter,
-        collections: Some(definition.collections),
-        init_required: definition.endorsement.init_required,
+    Ok(encode(described!(
+        wire::QueryChaincodeDefinitionResult,
+        definition,
         approvals: found.by_org,
-    }))
+    )))
 }
 
 fn query_chaincode_definitions(state: &mut dyn State) -> Result<Bytes, Failure> {
     let mut chaincode_definitions = Vec::new();
     for name in functions::defined_chaincodes(state)? {
         let definition = functions::query_definition(&name, state)?;
-        chaincode_definitions.push(definitions_result::ChaincodeDefinition {
-            name,
-            sequence: definition.sequence,
-            version: definition.endorsement.version,
-            endorsement_plugin: definition.endorsement.endorsement_plugin,
-            validation_plugin: definition.validation.validation_plugin,
-            validation_parameter: definition.validation.validation_parameter,
-            collections: Some(definition.collections),
-            init_required: definition.endorsement.init_required,
-        });
+        chaincode_definitions.push(described!(
+            definitions_result::ChaincodeDefinition,
+            definition,
+            name: name,
+        ));
     }
     Ok(encode(wire::QueryChaincodeDefinitionsResult {
         chaincode_definitions,
@@ -394,38 +402,23 @@ fn source_of(package_id: String) -> ChaincodeSource {
 }
 
 fn approved_definition(approved: Approved) -> wire::QueryApprovedChaincodeDefinitionResult {
-    let Approved {
-        definition,
-        package_id,
-    } = approved;
-    wire::QueryApprovedChaincodeDefinitionResult {
-        sequence: definition.sequence,
-        version: definition.endorsement.version,
-        endorsement_plugin: definition.endorsement.endorsement_plugin,
-        validation_plugin: definition.validation.validation_plugin,
-        validation_parameter: definition.validation.validation_parameter,
-        collections: Some(definition.collections),
-        init_required: definition.endorsement.init_required,
-        source: Some(source_of(package_id)),
-    }
+    described!(
+        wire::QueryApprovedChaincodeDefinitionResult,
+        approved.definition,
+        source: Some(source_of(approved.package_id)),
+    )
 }
 
 fn listed_approval(
     name: String,
     approved: Approved,
 ) -> approved_result::ApprovedChaincodeDefinition {
-    let found = approved_definition(approved);
-    approved_result::ApprovedChaincodeDefinition {
-        name,
-        sequence: found.sequence,
-        version: found.version,
-        endorsement_plugin: found.endorsement_plugin,
-        validation_plugin: found.validation_plugin,
-        validation_parameter: found.validation_parameter,
-        collections: found.collections,
-        init_required: found.init_required,
-        source: found.source,
-    }
+    described!(
+        approved_result::ApprovedChaincodeDefinition,
+        approved.definition,
+        name: name,
+        source: Some(source_of(approved.package_id)),
+    )
 }
 
 /// The three argument messages carry the same fields under different types.
