@@ -59,23 +59,33 @@ export interface TransactionRow {
 }
 
 export interface Signer {
+    organization_name: string;
     msp_id: string;
     name: string;
 }
 
+/** Bytes that a transaction carries: the beginning of them where they are very many. */
+export interface Carried {
+    value: string;
+    is_base64: boolean;
+    /** Bytes of the whole. */
+    length: number;
+}
+
 export interface TransactionDetail {
     read_set: Record<string, { key: string; version: { block_num: number; tx_num: number } | null }[]>;
-    write_set: Record<string, { key: string; is_delete: boolean; value: string; is_base64: boolean }[]>;
+    write_set: Record<string, ({ key: string; is_delete: boolean } & Carried)[]>;
     validation_code: string;
     proposal_hash: string;
     transaction_summary: TransactionRow;
     transaction_index: number;
     endorsers: Signer[];
     creator: Signer;
-    arguments: string[];
+    function: string;
+    arguments: Carried[];
     response_status: number;
-    response_payload: string;
-    event: { name: string; payload: string } | null;
+    response_payload: Carried;
+    event: { name: string; payload: Carried } | null;
 }
 
 export interface Summary {
@@ -112,6 +122,21 @@ export class ApiError extends Error {
     }
 }
 
+/** The service did not answer at all: it was stopped, or the network between is down. */
+export class Unreachable extends Error {}
+
+/** What a page hears of a channel while it is open. */
+export interface Listener {
+    /** From now on every block is told. */
+    onOpen(): void;
+    onBlock(block: LiveBlock): void;
+    /** Blocks were passed over, because this page was too slow for them. */
+    onMissed(): void;
+}
+
+/** The service says something every fifteen seconds, if only that it is there. */
+const SILENCE_MS = 40_000;
+
 /** What a page may ask for. It holds the session, and nothing else knows the token. */
 export class Api {
     public constructor(private readonly session: Session) {}
@@ -122,6 +147,11 @@ export class Api {
             headers: { 'Content-Type': 'application/json' },
             body: JSON.stringify({ user, password }),
         });
+    }
+
+    /** Ends the session at the service too, so that its token opens nothing any more. */
+    public async logout(): Promise<void> {
+        await request('/selvage/v1/sessions', { method: 'DELETE', headers: this.headers() });
     }
 
     public instances(): Promise<{ blockchains: InstanceRow[] | null; count: number }> {
@@ -156,25 +186,28 @@ export class Api {
         return this.get(agent(at, 'search', { q: text }));
     }
 
-    /** Calls `onBlock` for every block committed from now on, until the signal ends it. */
-    public async live(at: At, onBlock: (block: LiveBlock) => void, onOpen: () => void, signal: AbortSignal) {
-        const response = await fetch(agent(at, 'live'), { headers: this.headers(), signal });
-        if (!response.ok || !response.body) {
-            throw await refusal(response);
-        }
-        onOpen();
-        const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-        let pending = '';
-        for (let part = await reader.read(); !part.done; part = await reader.read()) {
-            pending += part.value;
-            const events = pending.split('\n\n');
-            pending = events.pop() ?? '';
-            for (const event of events) {
-                const block = blockOf(event);
-                if (block) {
-                    onBlock(block);
-                }
+    /** Tells of every block committed from now on. Ends with the stream, or when the signal or a long silence ends it. */
+    public async live(at: At, listener: Listener, signal: AbortSignal): Promise<void> {
+        const silence = new AbortController();
+        const both = AbortSignal.any([signal, silence.signal]);
+        let alarm = setTimeout(() => silence.abort(), SILENCE_MS);
+        try {
+            const response = await reach(agent(at, 'live'), { headers: this.headers(), signal: both });
+            if (!response.ok || !response.body) {
+                throw await refusal(response);
             }
+            listener.onOpen();
+            const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+            let pending = '';
+            for (let part = await reader.read(); !part.done; part = await reader.read()) {
+                clearTimeout(alarm);
+                alarm = setTimeout(() => silence.abort(), SILENCE_MS);
+                const events = (pending + part.value).split('\n\n');
+                pending = events.pop() ?? '';
+                events.forEach((event) => tell(listener, event));
+            }
+        } finally {
+            clearTimeout(alarm);
         }
     }
 
@@ -193,12 +226,20 @@ export interface At {
     channel: string;
 }
 
-/** The block in one server-sent event, or nothing when the event is of another kind. */
-export function blockOf(event: string): LiveBlock | undefined {
-    const lines = event.split('\n');
-    const named = lines.some((line) => line.replace(/^event: ?/, '') === 'block' && line.startsWith('event:'));
-    const data = lines.filter((line) => line.startsWith('data:')).map((line) => line.replace(/^data: ?/, ''));
-    return named && data.length > 0 ? (JSON.parse(data.join('\n')) as LiveBlock) : undefined;
+/** Hands one server-sent event to who listens; comments and other events mean nothing here. */
+export function tell(listener: Pick<Listener, 'onBlock' | 'onMissed'>, event: string): void {
+    const field = (name: string) =>
+        event
+            .split('\n')
+            .filter((line) => line.startsWith(`${name}:`))
+            .map((line) => line.slice(name.length + 1).replace(/^ /, ''))
+            .join('\n');
+    switch (field('event')) {
+        case 'block':
+            return listener.onBlock(JSON.parse(field('data')) as LiveBlock);
+        case 'skipped':
+            return listener.onMissed();
+    }
 }
 
 function agent(at: At, path: string, query: Record<string, string | number> = {}): string {
@@ -210,11 +251,20 @@ function agent(at: At, path: string, query: Record<string, string | number> = {}
 }
 
 async function request<Answer>(path: string, options: RequestInit): Promise<Answer> {
-    const response = await fetch(path, options);
+    const response = await reach(path, options);
     if (!response.ok) {
         throw await refusal(response);
     }
     return (await response.json()) as Answer;
+}
+
+/** `fetch`, whose only word for a service that is not there is a `TypeError`. */
+async function reach(path: string, options: RequestInit): Promise<Response> {
+    try {
+        return await fetch(path, options);
+    } catch (error) {
+        throw error instanceof TypeError ? new Unreachable(error.message) : error;
+    }
 }
 
 async function refusal(response: Response): Promise<ApiError> {

@@ -13,7 +13,7 @@ import { SessionProvider } from './session';
 /** Every state of the console is one of these addresses. */
 export function App() {
     return (
-        <SessionProvider door={(enter) => <SignIn enter={enter} />}>
+        <SessionProvider door={(enter, hasExpired) => <SignIn enter={enter} hasExpired={hasExpired} />}>
             <Frame>
                 <Routes>
                     <Route index element={<Instances />} />

@@ -5,7 +5,7 @@ import { chinese } from './words/zh';
 
 export type Language = 'zh' | 'en';
 
-interface Words {
+export interface Words {
     language: Language;
     choose(language: Language): void;
     /** The sentence in the chosen language, its `{name}` places filled in. */

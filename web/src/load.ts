@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useState } from 'react';
 
-import { ApiError } from './api';
+import { ApiError, Unreachable } from './api';
 import { useSession } from './session';
 
 export type Loaded<Value> =
@@ -8,14 +8,20 @@ export type Loaded<Value> =
     | { state: 'failed'; error: Error; again(): void }
     | { state: 'ready'; value: Value; again(): void };
 
-/** Loads a value, again whenever one of `inputs` changes. A session that has ended signs out. */
+const RETRY_MS = 1_000;
+
+/**
+ * Loads a value, again whenever one of `inputs` changes, and again by itself while the service cannot be reached. A session that
+ * has ended signs out.
+ */
 export function useLoaded<Value>(load: () => Promise<Value>, inputs: unknown[]): Loaded<Value> {
-    const { signOut } = useSession();
+    const { expired } = useSession();
     const [result, setResult] = useState<Loaded<Value>>({ state: 'loading' });
     const [round, setRound] = useState(0);
     const again = useCallback(() => setRound((r) => r + 1), []);
     useEffect(() => {
         let current = true;
+        let retry: ReturnType<typeof setTimeout> | undefined;
         load().then(
             (value) => current && setResult({ state: 'ready', value, again }),
             (error: Error) => {
@@ -23,15 +29,31 @@ export function useLoaded<Value>(load: () => Promise<Value>, inputs: unknown[]):
                     return;
                 }
                 if (error instanceof ApiError && error.status === 401) {
-                    signOut();
-                } else {
-                    setResult({ state: 'failed', error, again });
+                    expired();
+                    return;
                 }
+                if (error instanceof Unreachable) {
+                    retry = setTimeout(again, RETRY_MS);
+                }
+                setResult({ state: 'failed', error, again });
             },
         );
         return () => {
             current = false;
+            clearTimeout(retry);
         };
     }, [...inputs, round]);
     return result;
+}
+
+/** `undefined` where the service says that there is no such thing. */
+export async function orNothing<Value>(load: Promise<Value>): Promise<Value | undefined> {
+    try {
+        return await load;
+    } catch (error) {
+        if (error instanceof ApiError && error.status === 404) {
+            return undefined;
+        }
+        throw error;
+    }
 }

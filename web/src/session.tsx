@@ -5,31 +5,45 @@ import { Api, type Session } from './api';
 interface SignedIn {
     api: Api;
     session: Session;
+    /** What a person does. */
     signOut(): void;
+    /** What a page does when the service no longer takes the session. */
+    expired(): void;
 }
+
+/** What somebody sees who has not signed in. */
+type Door = (enter: (session: Session) => void, hasExpired: boolean) => ReactNode;
 
 const SessionContext = createContext<SignedIn | undefined>(undefined);
 const STORED = 'selvage-session';
 
 /** Shows `children` to who has signed in, and `door` to who has not. */
-export function SessionProvider({ children, door }: { children: ReactNode; door: (enter: (s: Session) => void) => ReactNode }) {
+export function SessionProvider({ children, door }: { children: ReactNode; door: Door }) {
     const [session, setSession] = useState<Session | undefined>(stored);
+    const [hasExpired, setHasExpired] = useState(false);
     const signedIn = useMemo<SignedIn | undefined>(() => {
         if (!session) {
             return undefined;
         }
-        const signOut = () => {
+        const api = new Api(session);
+        const forget = (expired: boolean) => {
             sessionStorage.removeItem(STORED);
+            setHasExpired(expired);
             setSession(undefined);
         };
-        return { api: new Api(session), session, signOut };
+        const signOut = () => {
+            // Whatever the service says, this tab forgets the token.
+            api.logout().catch(() => undefined);
+            forget(false);
+        };
+        return { api, session, signOut, expired: () => forget(true) };
     }, [session]);
     const enter = (fresh: Session) => {
         sessionStorage.setItem(STORED, JSON.stringify(fresh));
         setSession(fresh);
     };
     if (!signedIn) {
-        return door(enter);
+        return door(enter, hasExpired);
     }
     return <SessionContext value={signedIn}>{children}</SessionContext>;
 }

@@ -1,9 +1,8 @@
-import { Badge, Button, Card, Group, SimpleGrid, Tabs } from '@mantine/core';
-import { useState } from 'react';
+import { Badge, Box, Button, Card, Group, SimpleGrid, Tabs, Title } from '@mantine/core';
 import { useSearchParams } from 'react-router';
 
 import type { At, BlockRow, TransactionRow } from '../api';
-import { useLive } from '../live';
+import { type Connection, since, useLive } from '../live';
 import { useWords } from '../language';
 import { useLoaded } from '../load';
 import { Figure } from '../parts/marks';
@@ -12,6 +11,7 @@ import { Empty, Shown } from '../parts/states';
 import { Trail } from '../parts/trail';
 import { useAt } from '../place';
 import { useSession } from '../session';
+import { useTitle } from '../title';
 
 const PAGE = 20;
 
@@ -26,11 +26,15 @@ export function Explorer() {
         const show = next.show ?? shown;
         setQuery({ show, ...(next.offset ? { offset: String(next.offset) } : {}) });
     };
-    const { connected, recent } = useLive(at);
+    const { connection, recent, round } = useLive(at);
+    useTitle(at.channel, t('explorer'));
     return (
         <>
             <Trail at={at} />
-            <Counters at={at} connected={connected} height={recent[0]?.block.block_number} />
+            <Title order={1} className="unseen">
+                {t('explorer')}
+            </Title>
+            <Counters at={at} connection={connection} news={`${round}:${recent[0]?.block.block_number}`} />
             <Card withBorder mt="md" padding="sm">
                 <Tabs value={shown} onChange={(tab) => go({ show: tab ?? 'blocks', offset: 0 })} keepMounted={false}>
                     <Tabs.List>
@@ -38,7 +42,14 @@ export function Explorer() {
                         <Tabs.Tab value="transactions">{t('transactions')}</Tabs.Tab>
                     </Tabs.List>
                     <Tabs.Panel value="blocks">
-                        <Blocks key={offset} at={at} offset={offset} live={recent.map((r) => r.block)} go={(o) => go({ offset: o })} />
+                        <Blocks
+                            key={offset}
+                            at={at}
+                            offset={offset}
+                            live={recent.map((r) => r.block)}
+                            round={round}
+                            go={(o) => go({ offset: o })}
+                        />
                     </Tabs.Panel>
                     <Tabs.Panel value="transactions">
                         <Transactions
@@ -46,6 +57,7 @@ export function Explorer() {
                             at={at}
                             offset={offset}
                             live={recent.flatMap((r) => [...r.transactions].reverse())}
+                            round={round}
                             go={(o) => go({ offset: o })}
                         />
                     </Tabs.Panel>
@@ -55,25 +67,37 @@ export function Explorer() {
     );
 }
 
-function Counters({ at, connected, height }: { at: At; connected: boolean; height: number | undefined }) {
+const CONNECTIONS = {
+    opening: { color: 'gray', words: 'connecting' },
+    live: { color: 'teal', words: 'live' },
+    lost: { color: 'red', words: 'offline' },
+} as const;
+
+/** `news` changes with whatever may have changed the figures. */
+function Counters({ at, connection, news }: { at: At; connection: Connection; news: string }) {
     const { t } = useWords();
     const { api } = useSession();
-    const summary = useLoaded(() => api.summary(at), [api, at.instance, at.channel, height]);
+    const summary = useLoaded(() => api.summary(at), [api, at.instance, at.channel, news]);
+    const { color, words } = CONNECTIONS[connection];
     return (
         <Card withBorder padding="md">
-            <Shown of={summary}>
-                {(value) => (
-                    <SimpleGrid cols={{ base: 2, sm: 5 }}>
-                        <Figure label={t('height')}>{value.block_num}</Figure>
-                        <Figure label={t('transactionCount')}>{value.transaction_num}</Figure>
-                        <Figure label={t('chaincodes')}>{value.chaincodes}</Figure>
-                        <Figure label={t('peers')}>{value.peer_num}</Figure>
-                        <Badge variant="dot" color={connected ? 'teal' : 'gray'} tt="none" mt={6}>
-                            {t(connected ? 'live' : 'offline')}
-                        </Badge>
-                    </SimpleGrid>
-                )}
-            </Shown>
+            <Group justify="space-between" align="start" wrap="nowrap">
+                <Box flex={1}>
+                    <Shown of={summary}>
+                        {(value) => (
+                            <SimpleGrid cols={{ base: 2, sm: 4 }}>
+                                <Figure label={t('height')}>{value.block_num}</Figure>
+                                <Figure label={t('transactionCount')}>{value.transaction_num}</Figure>
+                                <Figure label={t('chaincodes')}>{value.chaincodes}</Figure>
+                                <Figure label={t('peers')}>{value.peer_num}</Figure>
+                            </SimpleGrid>
+                        )}
+                    </Shown>
+                </Box>
+                <Badge role="status" variant="dot" color={color} tt="none">
+                    {t(words)}
+                </Badge>
+            </Group>
         </Card>
     );
 }
@@ -83,25 +107,25 @@ interface ListProps<Row> {
     offset: number;
     /** What came in since the page was opened, newest first. */
     live: Row[];
+    /** Grows when something may have been missed. */
+    round: number;
     go: (offset: number) => void;
 }
 
-function Blocks({ at, offset, live, go }: ListProps<BlockRow>) {
+function Blocks({ at, offset, live, round, go }: ListProps<BlockRow>) {
     const { t } = useWords();
     const { api } = useSession();
-    const page = useLoaded(() => api.blocks(at, offset, PAGE), [api, at.instance, at.channel, offset]);
-    const [opened] = useState(() => Date.now());
+    const page = useLoaded(() => api.blocks(at, offset, PAGE), [api, at.instance, at.channel, offset, round]);
     return (
         <Shown of={page}>
             {({ count, data }) => {
-                const known = new Set(data.map((b) => b.block_number));
-                const added = offset === 0 ? live.filter((b) => !known.has(b.block_number)) : [];
+                const added = offset === 0 ? since(data, live) : [];
                 const rows = [...added, ...data].slice(0, PAGE);
                 const fresh = new Set(added.map((b) => b.block_number));
                 return rows.length ? (
                     <>
-                        <BlockTable key={opened} at={at} rows={rows} fresh={fresh} />
-                        <Pager offset={offset} count={count} go={go} />
+                        <BlockTable at={at} rows={rows} fresh={fresh} />
+                        <Pager offset={offset} count={count + added.length} go={go} />
                     </>
                 ) : (
                     <Empty>{t('emptyBlocks')}</Empty>
@@ -111,21 +135,20 @@ function Blocks({ at, offset, live, go }: ListProps<BlockRow>) {
     );
 }
 
-function Transactions({ at, offset, live, go }: ListProps<TransactionRow>) {
+function Transactions({ at, offset, live, round, go }: ListProps<TransactionRow>) {
     const { t } = useWords();
     const { api } = useSession();
-    const page = useLoaded(() => api.transactions(at, offset, PAGE), [api, at.instance, at.channel, offset]);
+    const page = useLoaded(() => api.transactions(at, offset, PAGE), [api, at.instance, at.channel, offset, round]);
     return (
         <Shown of={page}>
             {({ count, data }) => {
-                const known = new Set(data.map((row) => row.transaction_id));
-                const added = offset === 0 ? live.filter((row) => !known.has(row.transaction_id)) : [];
+                const added = offset === 0 ? since(data, live) : [];
                 const rows = [...added, ...data].slice(0, PAGE);
                 const fresh = new Set(added.map((row) => row.block_number));
                 return rows.length ? (
                     <>
                         <TransactionTable at={at} rows={rows} fresh={fresh} />
-                        <Pager offset={offset} count={count} go={go} />
+                        <Pager offset={offset} count={count + added.length} go={go} />
                     </>
                 ) : (
                     <Empty>{t('emptyBlocks')}</Empty>

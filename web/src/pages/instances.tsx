@@ -8,14 +8,16 @@ import { Figure, Status } from '../parts/marks';
 import { Empty, Shown } from '../parts/states';
 import { channelPath } from '../place';
 import { useSession } from '../session';
+import { useTitle } from '../title';
 
 export function Instances() {
     const { t } = useWords();
     const { api } = useSession();
     const instances = useLoaded(() => api.instances(), [api]);
+    useTitle(t('instances'));
     return (
         <>
-            <Title order={3} mb="md">
+            <Title order={1} size="h3" mb="md">
                 {t('instances')}
             </Title>
             <Shown of={instances}>
@@ -52,7 +54,9 @@ function InstanceFacts({ instance }: { instance: Instance }) {
     return (
         <Stack>
             <Group justify="space-between">
-                <Title order={4}>{basic.name}</Title>
+                <Title order={2} size="h4">
+                    {basic.name}
+                </Title>
                 <Status value={basic.process_status || basic.status} />
             </Group>
             <SimpleGrid cols={{ base: 2, sm: 5 }}>

@@ -1,30 +1,25 @@
 import { Navigate, useSearchParams } from 'react-router';
 
-import { ApiError } from '../api';
 import { useWords } from '../language';
-import { useLoaded } from '../load';
+import { orNothing, useLoaded } from '../load';
 import { Empty, Shown } from '../parts/states';
 import { Trail } from '../parts/trail';
 import { blockPath, transactionPath, useAt } from '../place';
 import { useSession } from '../session';
+import { useTitle } from '../title';
 
 /** Goes to the one thing that the text names, or says that nothing has it. */
 export function Search() {
     const at = useAt();
     const [query] = useSearchParams();
-    const text = query.get('q') ?? '';
+    const text = query.get('q')?.trim() ?? '';
     const { t } = useWords();
     const { api } = useSession();
-    const found = useLoaded(async () => {
-        try {
-            return await api.search(at, text);
-        } catch (error) {
-            if (error instanceof ApiError && error.status === 404) {
-                return undefined;
-            }
-            throw error;
-        }
-    }, [api, at.instance, at.channel, text]);
+    const found = useLoaded(
+        async () => (couldBeFound(text) ? await orNothing(api.search(at, text)) : undefined),
+        [api, at.instance, at.channel, text],
+    );
+    useTitle(text, at.channel);
     return (
         <>
             <Trail key={text} at={at} text={text} />
@@ -36,10 +31,15 @@ export function Search() {
                         case 'transaction':
                             return <Navigate replace to={transactionPath(at, value.transaction.transaction_summary.transaction_id)} />;
                         default:
-                            return <Empty>{t('searchNothing', { text })}</Empty>;
+                            return <Empty>{t(couldBeFound(text) ? 'searchNothing' : 'searchOdd', { text })}</Empty>;
                     }
                 }}
             </Shown>
         </>
     );
+}
+
+/** Whether text has the form of a block number, of a hash in hexadecimal or base64, or of a transaction id. */
+export function couldBeFound(text: string): boolean {
+    return /^\d{1,19}$/.test(text) || /^[0-9a-f]{64}$/i.test(text) || /^[A-Za-z0-9+/]{43}=?$/.test(text);
 }

@@ -1,17 +1,20 @@
-import { Button, Card, Center, Group, PasswordInput, Stack, Text, TextInput, Title } from '@mantine/core';
+import { Alert, Button, Card, Center, Group, PasswordInput, Stack, Text, TextInput, Title } from '@mantine/core';
 import { type SubmitEvent, useState } from 'react';
 
-import { Api, type Session } from '../api';
+import { Api, ApiError, type Session } from '../api';
 import { useWords } from '../language';
 import { LanguageChoice } from '../parts/frame';
 import { Failure } from '../parts/states';
+import { useTitle } from '../title';
 
-export function SignIn({ enter }: { enter: (session: Session) => void }) {
+/** `hasExpired` says that there was a session, and that the service no longer takes it. */
+export function SignIn({ enter, hasExpired }: { enter: (session: Session) => void; hasExpired: boolean }) {
     const { t } = useWords();
     const [user, setUser] = useState('admin');
     const [password, setPassword] = useState('');
     const [error, setError] = useState<Error>();
     const [busy, setBusy] = useState(false);
+    useTitle(t('signIn'));
     const submit = (event: SubmitEvent) => {
         event.preventDefault();
         setBusy(true);
@@ -21,13 +24,15 @@ export function SignIn({ enter }: { enter: (session: Session) => void }) {
             .finally(() => setBusy(false));
     };
     return (
-        <Center mih="100vh" p="md">
+        <Center component="main" mih="100vh" p="md">
             <Card withBorder shadow="sm" padding="xl" w={380} maw="100%">
                 <form onSubmit={submit}>
                     <Stack>
                         <Group justify="space-between" align="start">
                             <div>
-                                <Title order={2}>Selvage</Title>
+                                <Title order={1} size="h2">
+                                    Selvage
+                                </Title>
                                 <Text c="dimmed" size="sm">
                                     {t('title')}
                                 </Text>
@@ -50,7 +55,8 @@ export function SignIn({ enter }: { enter: (session: Session) => void }) {
                             value={password}
                             onChange={(event) => setPassword(event.currentTarget.value)}
                         />
-                        {error && <Failure error={error} />}
+                        {hasExpired && !error && <Alert color="yellow">{t('sessionEnded')}</Alert>}
+                        {error && <Refused error={error} />}
                         <Button type="submit" loading={busy} disabled={!user || !password}>
                             {t('signIn')}
                         </Button>
@@ -58,5 +64,14 @@ export function SignIn({ enter }: { enter: (session: Session) => void }) {
                 </form>
             </Card>
         </Center>
+    );
+}
+
+function Refused({ error }: { error: Error }) {
+    const { t } = useWords();
+    return error instanceof ApiError && error.status === 401 ? (
+        <Alert color="red">{t('wrongPassword')}</Alert>
+    ) : (
+        <Failure error={error} />
     );
 }

@@ -48,11 +48,11 @@ export function Frame({ children }: { children: ReactNode }) {
 }
 
 export function LanguageChoice() {
-    const { language, choose } = useWords();
+    const { t, language, choose } = useWords();
     return (
         <SegmentedControl
             size="xs"
-            aria-label="Language"
+            aria-label={t('language')}
             value={language}
             onChange={(chosen) => choose(chosen as Language)}
             data={[
@@ -70,7 +70,20 @@ function SchemeChoice() {
     const other = shown === 'dark' ? 'light' : 'dark';
     return (
         <ActionIcon variant="default" aria-label={t(other)} title={t(other)} onClick={() => setColorScheme(other)}>
-            {shown === 'dark' ? '☀' : '☾'}
+            <SchemeIcon name={other} />
         </ActionIcon>
+    );
+}
+
+/** Drawn rather than written: not every font has the signs. */
+function SchemeIcon({ name }: { name: 'dark' | 'light' }) {
+    return (
+        <svg width="16" height="16" viewBox="0 0 16 16" fill="none" stroke="currentColor" strokeWidth="1.5" strokeLinecap="round" aria-hidden>
+            {name === 'dark' ? (
+                <path d="M13 9.5A5.5 5.5 0 0 1 6.5 3a5.5 5.5 0 1 0 6.5 6.5z" />
+            ) : (
+                <path d="M8 5.2a2.8 2.8 0 1 0 0 5.6 2.8 2.8 0 0 0 0-5.6zM8 1.2v1.4M8 13.4v1.4M1.2 8h1.4M13.4 8h1.4M3.2 3.2l1 1M11.8 11.8l1 1M3.2 12.8l1-1M11.8 4.2l1-1" />
+            )}
+        </svg>
     );
 }

@@ -4,6 +4,7 @@ import { Link } from 'react-router';
 
 import { useWords } from '../language';
 import { outcome } from '../words/outcomes';
+import { status } from '../words/states';
 
 /** A hash or an id: shortened where space is short, whole in the tooltip, copied by one click. */
 export function Hash({ value, to, short = false }: { value: string; to?: string; short?: boolean }) {
@@ -13,7 +14,7 @@ export function Hash({ value, to, short = false }: { value: string; to?: string;
     }
     const shown = short && value.length > 20 ? `${value.slice(0, 10)}…${value.slice(-6)}` : value;
     return (
-        <Group gap={4} wrap="nowrap" component="span" display="inline-flex">
+        <Group gap={4} wrap="nowrap" component="span" display="inline-flex" maw="100%">
             <Tooltip label={value} disabled={!short} openDelay={400} multiline maw={520}>
                 {to ? (
                     <Anchor component={Link} to={to} className="mono" size="sm">
@@ -27,7 +28,7 @@ export function Hash({ value, to, short = false }: { value: string; to?: string;
             </Tooltip>
             <CopyButton value={value}>
                 {({ copied, copy }) => (
-                    <UnstyledButton onClick={copy} c="dimmed" fz="xs" aria-label={t('copy')} title={t(copied ? 'copied' : 'copy')}>
+                    <UnstyledButton onClick={copy} className="copy" aria-label={t('copy')} title={t(copied ? 'copied' : 'copy')}>
                         <CopyIcon done={copied} />
                     </UnstyledButton>
                 )}
@@ -57,14 +58,15 @@ export function Outcome({ code }: { code: string }) {
     );
 }
 
-const GOOD = new Set(['Normal', 'running', 'finished']);
 const BUSY = new Set(['IsCreating', 'IsUpgrading', 'IsScaling', 'IsDeleting', 'IsAdding', 'Hibernation']);
 
+/** What an instance is doing, in words. */
 export function Status({ value }: { value: string }) {
-    const color = GOOD.has(value) ? 'teal' : BUSY.has(value) ? 'yellow' : 'red';
+    const { language } = useWords();
+    const color = value === 'Normal' ? 'teal' : BUSY.has(value) ? 'yellow' : 'red';
     return (
         <Badge color={color} variant="dot" tt="none">
-            {value}
+            {status(value, language)}
         </Badge>
     );
 }

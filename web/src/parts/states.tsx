@@ -1,9 +1,10 @@
 import { Alert, Button, Center, Group, Loader, Text } from '@mantine/core';
 import type { ReactNode } from 'react';
 
-import { ApiError } from '../api';
+import { ApiError, Unreachable } from '../api';
 import { useWords } from '../language';
 import type { Loaded } from '../load';
+import { refusal } from '../words/refusals';
 
 /** Shows that a value loads, why it did not come, or the value. */
 export function Shown<Value>({ of, children }: { of: Loaded<Value>; children: (value: Value) => ReactNode }) {
@@ -22,20 +23,32 @@ export function Shown<Value>({ of, children }: { of: Loaded<Value>; children: (v
     }
 }
 
+/** Why something did not come, in the reader's language, and in the service's own words where those are others. */
 export function Failure({ error, again }: { error: Error; again?: () => void }) {
-    const { t } = useWords();
-    const title = error instanceof ApiError ? `${t('failed')} · ${error.code}` : t('failed');
+    const { t, language } = useWords();
+    if (error instanceof Unreachable) {
+        return (
+            <Alert color="yellow" title={t('unreachable')} my="md">
+                <Text size="sm">{t(again ? 'unreachableRetry' : 'unreachableHint')}</Text>
+            </Alert>
+        );
+    }
+    const refused = error instanceof ApiError ? error : undefined;
+    const translated = refused && refusal(refused.code, language);
     return (
-        <Alert color="red" title={title} my="md">
-            <Text size="sm">{error.message}</Text>
-            {error instanceof ApiError && error.requestId && (
-                <Text size="xs" c="dimmed" mt={4}>
-                    {t('requestId', { id: error.requestId })}
+        <Alert color="red" title={refused ? `${t('failed')} · ${refused.code}` : t('failed')} my="md">
+            {translated && <Text size="sm">{translated}</Text>}
+            <Text size={translated ? 'xs' : 'sm'} className={translated ? 'aside' : undefined}>
+                {error.message}
+            </Text>
+            {refused?.requestId && (
+                <Text size="xs" mt={4} className="aside">
+                    {t('requestId', { id: refused.requestId })}
                 </Text>
             )}
             {again && (
                 <Group mt="sm">
-                    <Button size="compact-sm" variant="light" color="red" onClick={again}>
+                    <Button size="compact-sm" variant="outline" color="red" onClick={again}>
                         {t('tryAgain')}
                     </Button>
                 </Group>
@@ -47,8 +60,8 @@ export function Failure({ error, again }: { error: Error; again?: () => void }) 
 /** Says that there is nothing yet, and what to do about it. */
 export function Empty({ children }: { children: ReactNode }) {
     return (
-        <Center mih={120}>
-            <Text c="dimmed" size="sm" ta="center">
+        <Center mih={120} role="status">
+            <Text c="dimmed" size="sm" ta="center" className="anywhere">
                 {children}
             </Text>
         </Center>

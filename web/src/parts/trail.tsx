@@ -1,5 +1,6 @@
-import { Anchor, Breadcrumbs, Group, TextInput } from '@mantine/core';
-import { type SubmitEvent, useState } from 'react';
+import { Anchor, Breadcrumbs, Group, Kbd, Text, TextInput } from '@mantine/core';
+import { useHotkeys } from '@mantine/hooks';
+import { type SubmitEvent, useRef, useState } from 'react';
 import { Link, useNavigate } from 'react-router';
 
 import type { At } from '../api';
@@ -18,7 +19,7 @@ export function Trail({ at, here, text = '' }: { at: At; here?: string; text?: s
                 <Anchor component={Link} to={channelPath(at)} size="sm">
                     {at.channel}
                 </Anchor>
-                {here && <span>{here}</span>}
+                {here && <Text size="sm">{here}</Text>}
             </Breadcrumbs>
             <SearchBox at={at} text={text} />
         </Group>
@@ -29,6 +30,8 @@ function SearchBox({ at, text }: { at: At; text: string }) {
     const { t } = useWords();
     const navigate = useNavigate();
     const [asked, setAsked] = useState(text);
+    const box = useRef<HTMLInputElement>(null);
+    useHotkeys([['/', () => box.current?.focus()]]);
     const submit = (event: SubmitEvent) => {
         event.preventDefault();
         if (asked.trim()) {
@@ -38,6 +41,9 @@ function SearchBox({ at, text }: { at: At; text: string }) {
     return (
         <form onSubmit={submit} role="search" style={{ flex: '0 1 26rem' }}>
             <TextInput
+                ref={box}
+                rightSection={<Kbd aria-hidden>/</Kbd>}
+                rightSectionPointerEvents="none"
                 type="search"
                 value={asked}
                 onChange={(event) => setAsked(event.currentTarget.value)}

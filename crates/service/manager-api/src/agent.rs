@@ -180,6 +180,17 @@ pub struct ReadItem {
     pub version: Option<ReadVersion>,
 }
 
+/// Our addition: bytes that a transaction carries.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ValueItem {
+    /// As text, or base64 when `is_base64`; only the beginning of what is very long.
+    pub value: String,
+    /// Whether it is no text.
+    pub is_base64: bool,
+    /// Bytes of the whole.
+    pub length: u64,
+}
+
 /// A key that was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WriteItem {
@@ -187,15 +198,19 @@ pub struct WriteItem {
     pub key: String,
     /// Whether it was deleted.
     pub is_delete: bool,
-    /// Value as text, or base64 when `is_base64`.
+    /// Value as text, or base64 when `is_base64`; only the beginning of what is very long.
     pub value: String,
     /// Our addition: the value is no text.
     pub is_base64: bool,
+    /// Our addition: bytes of the whole value.
+    pub length: u64,
 }
 
 /// An endorsement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EndorserItem {
+    /// Name of the organisation; the MSP id for strangers.
+    pub organization_name: String,
     /// MSP id.
     pub msp_id: String,
     /// Common name of the endorser's certificate.
@@ -225,12 +240,14 @@ pub struct TransactionDetail {
     pub endorsers: Vec<EndorserItem>,
     /// Our addition: who signed the transaction.
     pub creator: EndorserItem,
-    /// Our addition: function and arguments, as text where they are text.
-    pub arguments: Vec<String>,
+    /// Our addition: function that was called.
+    pub function: String,
+    /// Our addition: its arguments.
+    pub arguments: Vec<ValueItem>,
     /// Our addition: status the chaincode answered.
     pub response_status: i32,
-    /// Our addition: payload the chaincode answered, as text or base64.
-    pub response_payload: String,
+    /// Our addition: payload the chaincode answered.
+    pub response_payload: ValueItem,
     /// Our addition: event the chaincode set.
     pub event: Option<EventItem>,
     /// Our addition: position in the block.
@@ -242,8 +259,8 @@ pub struct TransactionDetail {
 pub struct EventItem {
     /// Name.
     pub name: String,
-    /// Payload, as text or base64.
-    pub payload: String,
+    /// Payload.
+    pub payload: ValueItem,
 }
 
 /// What a search found.

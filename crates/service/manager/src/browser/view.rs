@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use selvage_client::explorer::{BlockView, IdentityView, TransactionView, ValueView};
 use selvage_manager_api::agent::{
     BlockRow, EndorserItem, EventItem, ReadItem, ReadVersion, TransactionDetail, TransactionRow,
-    WriteItem,
+    ValueItem, WriteItem,
 };
 use selvage_proto::Message as _;
 use selvage_proto::common::{Block, Envelope};
@@ -127,17 +127,23 @@ pub(super) fn transaction_row(
     }
 }
 
-/// A value as text where it is text, else base64; and whether it is base64.
-fn value(view: &ValueView) -> (String, bool) {
-    match (&view.text, &view.hex) {
+/// A value as text where it is text, else base64.
+fn value(view: &ValueView) -> ValueItem {
+    let (value, is_base64) = match (&view.text, &view.hex) {
         (Some(text), _) => (text.clone(), false),
         (None, Some(hex)) => (STANDARD_NO_PAD.encode(bytes(hex)), true),
         (None, None) => (String::new(), false),
+    };
+    ValueItem {
+        value,
+        is_base64,
+        length: view.length as u64,
     }
 }
 
-fn person(view: &IdentityView) -> EndorserItem {
+fn person(network: &Network, view: &IdentityView) -> EndorserItem {
     EndorserItem {
+        organization_name: org_name(network, &view.msp_id),
         msp_id: view.msp_id.clone(),
         name: view.common_name.clone(),
     }
@@ -170,12 +176,13 @@ pub(super) fn detail(
             .writes
             .iter()
             .map(|w| {
-                let (value, is_base64) = value(&w.value);
+                let written = value(&w.value);
                 WriteItem {
                     key: w.key.clone(),
                     is_delete: w.is_delete,
-                    value,
-                    is_base64,
+                    value: written.value,
+                    is_base64: written.is_base64,
+                    length: written.length,
                 }
             })
             .collect();
@@ -187,9 +194,6 @@ pub(super) fn detail(
         }
     }
     let code = view.validation.as_ref();
-    let arguments = std::iter::once(view.function.clone())
-        .filter(|f| !f.is_empty())
-        .chain(view.args.iter().map(|a| value(a).0));
     let response = view.response.as_ref();
     let mut organizations: Vec<String> = view.endorsers.iter().map(|e| e.msp_id.clone()).collect();
     organizations.dedup();
@@ -210,14 +214,15 @@ pub(super) fn detail(
             (Some(problem), None) => problem.clone(),
             (None, code) => code.map_or_else(String::new, |c| c.meaning.clone()),
         },
-        endorsers: view.endorsers.iter().map(person).collect(),
-        creator: person(&view.creator),
-        arguments: arguments.collect(),
+        endorsers: view.endorsers.iter().map(|e| person(network, e)).collect(),
+        creator: person(network, &view.creator),
+        function: view.function.clone(),
+        arguments: view.args.iter().map(value).collect(),
         response_status: response.map_or(0, |r| r.status),
-        response_payload: response.map_or_else(String::new, |r| value(&r.payload).0),
+        response_payload: response.map_or_else(ValueItem::default, |r| value(&r.payload)),
         event: view.event.as_ref().map(|e| EventItem {
             name: e.name.clone(),
-            payload: value(&e.payload).0,
+            payload: value(&e.payload),
         }),
         transaction_index: u32::try_from(index).unwrap_or(u32::MAX),
     })

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use rust_embed::RustEmbed;
 use selvage_manager_api::{ApiError, ErrorCode};
 
@@ -24,7 +24,7 @@ const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-
                       frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 
 /// A file of the console; any other path of a page is the console's own affair and gets its index.
-pub(super) fn file(method: &str, path: &str) -> Result<Response, ApiError> {
+pub(super) fn file(method: &str, path: &str, asked: &HeaderMap) -> Result<Response, ApiError> {
     let name = path.trim_start_matches('/');
     let api = ["v1/", "v2/", "v3/", "selvage/"]
         .iter()
@@ -50,13 +50,33 @@ pub(super) fn file(method: &str, path: &str) -> Result<Response, ApiError> {
             "Not Found:the url is not found",
         ));
     };
+    let kind = found.metadata.mimetype().to_owned();
     // Vite puts a hash of the content into the names below assets/.
     let lasting = wanted.starts_with("assets/");
-    Ok(page(
-        found.data.into_owned(),
-        found.metadata.mimetype(),
-        lasting,
-    ))
+    // The build leaves a packed copy beside every file that is worth it.
+    let packed = Files::get(&format!("{wanted}.gz")).filter(|_| takes_gzip(asked));
+    let is_packed = packed.is_some();
+    let content = packed.unwrap_or(found).data.into_owned();
+    let mut response = page(content, &kind, lasting);
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    if is_packed {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    Ok(response)
+}
+
+/// Whether the caller takes answers packed with gzip: it names it, and not with a weight of zero.
+fn takes_gzip(asked: &HeaderMap) -> bool {
+    let values = asked.get_all(header::ACCEPT_ENCODING).into_iter();
+    let words = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    words.into_iter().any(|word| {
+        let (coding, weight) = word.split_once(';').unwrap_or((word, "q=1"));
+        let weight = weight.trim().trim_start_matches("q=").parse::<f32>();
+        coding.trim().eq_ignore_ascii_case("gzip") && weight.is_ok_and(|w| w > 0.0)
+    })
 }
 
 fn page(content: Vec<u8>, kind: &str, lasting: bool) -> Response {
@@ -79,4 +99,26 @@ fn page(content: Vec<u8>, kind: &str, lasting: bool) -> Response {
         }),
     );
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(value: &'static str, expected: bool) {
+        let mut asked = HeaderMap::new();
+        asked.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(value));
+        assert_eq!(takes_gzip(&asked), expected, "{value}");
+    }
+
+    #[test]
+    fn packed_files_go_to_who_takes_them() {
+        check("gzip, deflate, br, zstd", true);
+        check("br;q=1.0, GZIP;q=0.5", true);
+        check("identity", false);
+        check("gzip;q=0", false);
+        check("gzip;q=0.000, br", false);
+        check("", false);
+        assert!(!takes_gzip(&HeaderMap::new()));
+    }
 }

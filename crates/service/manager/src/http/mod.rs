@@ -132,7 +132,7 @@ impl Server {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
         let Some((route, params)) = routes::find(&self.routes, parts.method.as_str(), path) else {
-            return console::file(parts.method.as_str(), path);
+            return console::file(parts.method.as_str(), path, &parts.headers);
         };
         let claim = match route.guard {
             Guard::Public => None,
