@@ -50,6 +50,8 @@ pub enum EndorsementPolicy {
     Signature(String),
     /// Another policy of the channel, by path.
     Channel(String),
+    /// That of an earlier definition, as it was committed (`validation_parameter`).
+    Committed(Bytes),
 }
 
 /// A chaincode definition, without the package.
@@ -88,6 +90,7 @@ impl Definition {
         use application_policy::Type;
         let policy = match &self.endorsement {
             EndorsementPolicy::Default => return Ok(Bytes::new()),
+            EndorsementPolicy::Committed(policy) => return Ok(policy.clone()),
             EndorsementPolicy::Channel(path) => Type::ChannelConfigPolicyReference(path.clone()),
             EndorsementPolicy::Signature(text) => {
                 let policy = dsl::parse(text).map_err(|e| {

@@ -3,6 +3,13 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+/// Characters of a text on the wire.
+const LONGEST: usize = 512;
+/// How many of them are the beginning of a text that is too long.
+const BEGINNING: usize = 250;
+/// What stands for the middle of such a text.
+const GAP: &str = " […] ";
+
 /// Body of every failed request. BCS limits the code to 8–36 and the text to 2–512 characters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
@@ -54,6 +61,18 @@ pub enum ErrorCode {
     Forbidden,
     /// No such path, block or transaction.
     NotFound,
+    /// A chaincode file that is no usable zip or package (ours).
+    BadChaincodeFile,
+    /// A chaincode that cannot be built, or whose tools are missing (ours).
+    ChaincodeBuild,
+    /// The instance has no such peer (ours).
+    NoSuchPeer,
+    /// No such chaincode, or not in this version (ours).
+    NoSuchChaincode,
+    /// This version of the chaincode is installed with other code (ours).
+    VersionTaken,
+    /// A chaincode could not be instantiated (ours).
+    NotInstantiated,
     /// Too many failed logins (ours).
     TooManyAttempts,
     /// BCS documents the operation or option, this build does not have it yet (ours).
@@ -84,6 +103,12 @@ impl ErrorCode {
             Self::Unauthenticated => "BCS.4010401",
             Self::Forbidden => "BCS.4030403",
             Self::NotFound => "BCS.4040404",
+            Self::BadChaincodeFile => "BCS.4002901",
+            Self::ChaincodeBuild => "BCS.4002902",
+            Self::NoSuchPeer => "BCS.4002903",
+            Self::NoSuchChaincode => "BCS.4002904",
+            Self::VersionTaken => "BCS.4002905",
+            Self::NotInstantiated => "BCS.4002906",
             Self::TooManyAttempts => "BCS.4290429",
             Self::NotBuilt => "BCS.5010501",
         }
@@ -127,6 +152,12 @@ impl ErrorCode {
             Self::Unauthenticated,
             Self::Forbidden,
             Self::NotFound,
+            Self::BadChaincodeFile,
+            Self::ChaincodeBuild,
+            Self::NoSuchPeer,
+            Self::NoSuchChaincode,
+            Self::VersionTaken,
+            Self::NotInstantiated,
             Self::TooManyAttempts,
             Self::NotBuilt,
         ]
@@ -203,12 +234,23 @@ impl ApiError {
         )
     }
 
-    /// The body for the wire; the text is cut to the 512 characters BCS allows.
+    /// The body for the wire. A text longer than the 512 characters BCS allows loses its middle:
+    /// its beginning says what is wrong, and its end is often the literal cause.
     #[must_use]
     pub fn body(&self) -> ErrorBody {
+        let length = self.message.chars().count();
+        let error_msg = if length > LONGEST {
+            let end = LONGEST - BEGINNING - GAP.chars().count();
+            let mut text: String = self.message.chars().take(BEGINNING).collect();
+            text.push_str(GAP);
+            text.extend(self.message.chars().skip(length - end));
+            text
+        } else {
+            self.message.clone()
+        };
         ErrorBody {
             error_code: self.code.code().to_owned(),
-            error_msg: self.message.chars().take(512).collect(),
+            error_msg,
         }
     }
 }
@@ -229,8 +271,12 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_is_cut_at_a_character() {
-        let error = ApiError::bad("错".repeat(600));
-        assert_eq!(error.body().error_msg.chars().count(), 512);
+    fn a_long_message_loses_its_middle() {
+        let error = ApiError::bad(format!("begin{}end", "错".repeat(600)));
+        let text = error.body().error_msg;
+        assert_eq!(text.chars().count(), 512);
+        assert!(text.starts_with("begin错") && text.ends_with("错end"));
+        let error = ApiError::bad("错".repeat(512));
+        assert_eq!(error.body().error_msg, error.message);
     }
 }

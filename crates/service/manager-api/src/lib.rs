@@ -1,11 +1,11 @@
 //! The management API of the service, as types: what Huawei Cloud BCS's SDK version 3.1.219 sends
-//! and reads on the paths under `/v2/{project_id}`, the read API of the block browser under
-//! `/v2/agent/apis`, and the few operations of our own under `/selvage/v1`.
+//! and reads on the paths under `/v2/{project_id}`, the API of BCS's agent (block browser, chaincode)
+//! under `/v2/agent/apis`, and the few operations of our own under `/selvage/v1`.
 //!
 //! Nothing here does input or output. The crate answers four questions:
 //!
 //! * what a body looks like on the wire ([`instance`], [`operation`], [`channel`], [`cert`],
-//!   [`agent`], [`console`]): the field names are BCS's, its mixed style included;
+//!   [`agent`], [`chaincode`], [`console`]): the field names are BCS's, its mixed style included;
 //! * whether a body is acceptable ([`validate`]), with the defaults BCS documents;
 //! * which operations exist and which of them this build answers ([`table`]);
 //! * how a failure reads ([`error`]): `{"error_code":"BCS.…","error_msg":"…"}`.
@@ -15,6 +15,7 @@
 
 pub mod agent;
 pub mod cert;
+pub mod chaincode;
 pub mod channel;
 pub mod console;
 pub mod error;

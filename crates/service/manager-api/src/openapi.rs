@@ -12,7 +12,7 @@ use utoipa::openapi::{
 };
 
 use crate::table::{Answer, Method, OPERATIONS, Operation};
-use crate::{agent, cert, channel, console, error, instance, operation};
+use crate::{agent, cert, chaincode, channel, console, error, instance, operation};
 
 /// Collects the schemas; the paths come from the tables.
 #[derive(OpenApi)]
@@ -42,6 +42,15 @@ use crate::{agent, cert, channel, console, error, instance, operation};
     agent::TransactionDetail,
     agent::SearchResult,
     agent::LiveBlock,
+    chaincode::ChaincodeUpload,
+    chaincode::TargetPeer,
+    chaincode::InstallChaincodeResponse,
+    chaincode::InstantiateChaincodeRequest,
+    chaincode::InstantiateChaincodeResponse,
+    chaincode::ChaincodeList,
+    chaincode::ChaincodeVersions,
+    chaincode::ChaincodeInstalls,
+    chaincode::ChaincodeInstantiations,
 )))]
 struct Schemas;
 
@@ -58,6 +67,10 @@ type Own = (
 
 const PAGE: &[&str] = &["blockchain_id", "is_pagination", "offset", "limit"];
 const ONE: &[&str] = &["blockchain_id"];
+
+const OF_CHAINCODE: &[&str] = &["blockchain_id", "chaincode_name*"];
+/// The body that is a form with a file.
+const FORM: &str = "ChaincodeUpload";
 
 /// Paths outside `/v2/{project_id}`.
 const OWN: &[Own] = &[
@@ -169,6 +182,60 @@ const OWN: &[Own] = &[
         None,
         "LiveBlock",
     ),
+    (
+        Method::Post,
+        "/v2/agent/apis/chaincode",
+        "install_chaincode",
+        "install a chaincode on peers; also answered as /v2/agent/apis/chaincode/install",
+        ONE,
+        Some(FORM),
+        "InstallChaincodeResponse",
+    ),
+    (
+        Method::Post,
+        "/v2/agent/apis/chaincode/instantiate",
+        "instantiate_chaincode",
+        "instantiate or upgrade a chaincode in a channel",
+        ONE,
+        Some("InstantiateChaincodeRequest"),
+        "InstantiateChaincodeResponse",
+    ),
+    (
+        Method::Get,
+        "/v2/agent/apis/chaincodes",
+        "list_chaincodes",
+        "list the chaincodes on the peers",
+        &["blockchain_id", "offset", "limit"],
+        None,
+        "ChaincodeList",
+    ),
+    (
+        Method::Get,
+        "/v2/agent/apis/chaincode/versions",
+        "list_chaincode_versions",
+        "list the versions of a chaincode",
+        OF_CHAINCODE,
+        None,
+        "ChaincodeVersions",
+    ),
+    (
+        Method::Get,
+        "/v2/agent/apis/chaincode/install",
+        "list_chaincode_installs",
+        "where a chaincode is installed",
+        OF_CHAINCODE,
+        None,
+        "ChaincodeInstalls",
+    ),
+    (
+        Method::Get,
+        "/v2/agent/apis/chaincode/instantiate",
+        "list_chaincode_instantiations",
+        "where a chaincode is instantiated",
+        OF_CHAINCODE,
+        None,
+        "ChaincodeInstantiations",
+    ),
 ];
 
 /// The document as it is kept in `openapi/bcs-v2.json`, with a final line break.
@@ -251,8 +318,12 @@ fn start(
     body: Option<&str>,
 ) -> OperationBuilder {
     let body = body.map(|schema| {
+        let kind = match schema {
+            FORM => "multipart/form-data",
+            _ => "application/json",
+        };
         RequestBodyBuilder::new()
-            .content("application/json", json(schema))
+            .content(kind, json(schema))
             .required(Some(Required::True))
             .build()
     });

@@ -10,14 +10,16 @@
 //! * `driver`: running the nodes; today as supervised child processes;
 //! * `nodes`: what is asked of running nodes (Fabric's `peer channel join`, `osnadmin channel
 //!   join`, `peer lifecycle chaincode …`);
+//! * `chaincode`: zips and packages installed and instantiated, and what the peers have;
 //! * `http`: the server; `browser`: the block browser behind it;
-//! * `up` and `control`: what `selvage up` and `selvage down` do.
+//! * `up` and `control`: what `selvage up`, `selvage down` and `selvage deploy` do.
 
 mod access;
 mod archive;
 pub mod auth;
 mod browser;
 mod call;
+mod chaincode;
 mod clock;
 pub mod control;
 mod data_dir;
@@ -38,6 +40,7 @@ mod up;
 
 pub use access::Access;
 pub use call::{Call, CallAnswer, Target, call};
+pub use chaincode::{DeployAnswer, DeployRequest, read_source};
 pub use data_dir::{DataDir, holder, is_held};
 pub use driver::local::Programs;
 pub use error::ManagerError;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::{join_all, try_join_all};
 use prost::Message;
 use selvage_client::{
@@ -16,17 +17,21 @@ use selvage_identity::SigningIdentity;
 use selvage_net::Endpoint;
 use selvage_net::tls::{ClientTls, TlsIdentity};
 use selvage_proto::common::Block;
+use selvage_proto::lifecycle::query_chaincode_definitions_result::ChaincodeDefinition as Committed;
+use selvage_proto::lifecycle::query_installed_chaincodes_result::InstalledChaincode as Installed;
 
 use crate::error::ManagerError;
-use crate::fabric::{Answer, ChaincodePlan, Fabric, Site};
+use crate::fabric::{Answer, At, ChaincodePlan, Fabric, Site};
 use crate::files::read_limited;
-use crate::network::keys::{self, ADMIN};
+use crate::network::keys::{self, ADMIN, USER};
 use crate::network::{ChannelPlan, Node, Org};
 
 /// Largest certificate or key file.
 const MOST: u64 = 64 * 1024;
 /// Largest genesis block.
 const MOST_BLOCK: u64 = 16 * 1024 * 1024;
+/// How long a chaincode may take to start and answer its first call.
+const START: Duration = Duration::from_secs(120);
 /// Pause between looks at something that will come about by itself.
 const LOOK: Duration = Duration::from_millis(25);
 
@@ -101,6 +106,10 @@ impl Nodes {
         ))
     }
 
+    fn admin_at(&self, at: At<'_>) -> Result<PeerAdmin, ManagerError> {
+        self.admin(at.site, at.org, at.node)
+    }
+
     fn orderers(&self, site: &Site) -> Result<Vec<Orderer>, ManagerError> {
         let org = &site.network.orderer;
         org.nodes
@@ -119,69 +128,6 @@ impl Nodes {
             .map_err(|e| ManagerError::Driver(format!("{} holds no block: {e}", path.display())))
     }
 
-    async fn approve(
-        &self,
-        site: &Site,
-        channel: &ChannelPlan,
-        org: &Org,
-        definition: &Definition,
-        package_id: &str,
-    ) -> Result<(), ManagerError> {
-        let nodes = ChannelNodes {
-            channel_id: channel.name.clone(),
-            endorsers: org
-                .nodes
-                .iter()
-                .map(|n| self.peer(site, org, n))
-                .collect::<Result<_, _>>()?,
-            orderers: self.orderers(site)?,
-        };
-        let user = self.user(site, org, ADMIN)?;
-        match nodes.approve(&user, definition, Some(package_id)).await {
-            Ok(_) => Ok(()),
-            // Approved before a crash: Fabric refuses to repeat what changes nothing.
-            Err(error) if error.text().contains("unchanged content") => Ok(()),
-            Err(error) => Err(failed(&org.name, &error)),
-        }
-    }
-
-    async fn commit(
-        &self,
-        site: &Site,
-        channel: &ChannelPlan,
-        definition: &Definition,
-    ) -> Result<(), ManagerError> {
-        let members: Vec<&Org> = site.network.members(channel).collect();
-        let first = members.first().ok_or_else(|| {
-            ManagerError::Driver(format!("the channel {} has no members", channel.name))
-        })?;
-        let endorsers = members
-            .iter()
-            .filter_map(|o| o.nodes.first().map(|n| self.peer(site, o, n)))
-            .collect::<Result<_, _>>()?;
-        let nodes = ChannelNodes {
-            channel_id: channel.name.clone(),
-            endorsers,
-            orderers: self.orderers(site)?,
-        };
-        let user = self.user(site, first, ADMIN)?;
-        nodes
-            .commit(&user, definition)
-            .await
-            .map_err(|e| failed(&channel.name, &e))?;
-        Ok(())
-    }
-
-    async fn has_committed(
-        admin: &PeerAdmin,
-        channel: &str,
-        name: &str,
-        version: &str,
-    ) -> Result<bool, ClientError> {
-        let all = admin.committed_all(channel).await?;
-        Ok(all.iter().any(|d| d.name == name && d.version == version))
-    }
-
     /// Every peer of a channel as its organisation's administrator.
     fn admins(&self, site: &Site, channel: &ChannelPlan) -> Result<Vec<PeerAdmin>, ManagerError> {
         site.network
@@ -192,27 +138,9 @@ impl Nodes {
     }
 }
 
-/// Waits until every peer has the blocks that any of them has now. Peers asked to endorse the same
-/// proposal at different heights read different versions and do not agree.
-async fn level(admins: &[PeerAdmin], channel: &str) -> Result<(), ManagerError> {
-    let height = |admin: &PeerAdmin| {
-        let admin = admin.clone();
-        async move {
-            let info = admin.channel_info(channel).await;
-            info.map(|i| i.height)
-                .map_err(|e| failed(admin.peer().address(), &e))
-        }
-    };
-    let heights = try_join_all(admins.iter().map(height)).await?;
-    let highest = heights.into_iter().max().unwrap_or_default();
-    try_join_all(admins.iter().map(|admin| async move {
-        while height(admin).await? < highest {
-            tokio::time::sleep(LOOK).await;
-        }
-        Ok::<(), ManagerError>(())
-    }))
-    .await?;
-    Ok(())
+fn first_member<'a>(channel: &ChannelPlan, members: &[&'a Org]) -> Result<&'a Org, ManagerError> {
+    let none = || ManagerError::Driver(format!("the channel {} has no members", channel.name));
+    members.first().copied().ok_or_else(none)
 }
 
 fn failed(whom: &str, error: &ClientError) -> ManagerError {
@@ -277,71 +205,162 @@ impl Fabric for Nodes {
         })
     }
 
-    fn deploy_chaincode<'a>(
-        &'a self,
-        site: &'a Site,
-        channel: &'a ChannelPlan,
-        plan: &'a ChaincodePlan,
-    ) -> Answer<'a, ()> {
+    fn install<'a>(&'a self, at: At<'a>, package: &'a Bytes) -> Answer<'a, ()> {
         Box::pin(async move {
-            let admins = self.admins(site, channel)?;
-            let installs = admins.iter().map(|a| async move {
-                match a.install(plan.package.clone()).await {
-                    Ok(_) => Ok(()),
-                    Err(e) if e.text().contains("already successfully installed") => Ok(()),
-                    Err(e) => Err(failed(a.peer().address(), &e)),
-                }
-            });
-            try_join_all(installs).await?;
-            let hash = selvage_crypto::sha256(&plan.package);
-            let package_id = format!("{}:{}", plan.label, hex::encode(hash));
-            let definition = Definition::new(&plan.name, &plan.version, 1);
-            let (name, version) = (plan.name.as_str(), plan.version.as_str());
-            let done = match admins.first() {
-                Some(first) => Self::has_committed(first, &channel.name, name, version)
-                    .await
-                    .map_err(|e| failed(first.peer().address(), &e))?,
-                None => true,
-            };
-            if !done {
-                let members = site.network.members(channel);
-                try_join_all(
-                    members.map(|o| self.approve(site, channel, o, &definition, &package_id)),
-                )
-                .await?;
-                level(&admins, &channel.name).await?;
-                self.commit(site, channel, &definition).await?;
+            match self.admin_at(at)?.install(package.clone()).await {
+                Ok(_) => Ok(()),
+                Err(e) if e.text().contains("already successfully installed") => Ok(()),
+                Err(e) => Err(failed(&at.node.name, &e)),
             }
-            // A transaction is good only where the definition has arrived.
-            let arrivals = admins.iter().map(|a| async move {
-                loop {
-                    match Self::has_committed(a, &channel.name, name, version).await {
-                        Ok(true) => return Ok(()),
-                        Ok(false) => tokio::time::sleep(LOOK).await,
-                        Err(e) => return Err(failed(a.peer().address(), &e)),
-                    }
+        })
+    }
+
+    fn installed<'a>(&'a self, at: At<'a>) -> Answer<'a, Vec<Installed>> {
+        Box::pin(async move {
+            let answer = self.admin_at(at)?.installed().await;
+            answer.map_err(|e| failed(&at.node.name, &e))
+        })
+    }
+
+    fn package<'a>(&'a self, at: At<'a>, package_id: &'a str) -> Answer<'a, Bytes> {
+        Box::pin(async move {
+            let answer = self.admin_at(at)?.installed_package(package_id).await;
+            answer.map_err(|e| failed(&at.node.name, &e))
+        })
+    }
+
+    fn definitions<'a>(
+        &'a self,
+        at: At<'a>,
+        channel: &'a ChannelPlan,
+    ) -> Answer<'a, Vec<Committed>> {
+        Box::pin(async move {
+            let answer = self.admin_at(at)?.committed_all(&channel.name).await;
+            answer.map_err(|e| failed(&at.node.name, &e))
+        })
+    }
+
+    fn level<'a>(&'a self, site: &'a Site, channel: &'a ChannelPlan) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let peers: Vec<_> = site
+                .peers_in(channel)
+                .map(|at| Ok((at, self.admin_at(at)?)))
+                .collect::<Result<_, ManagerError>>()?;
+            let height = |(at, admin): &(At<'a>, PeerAdmin)| {
+                let (at, admin) = (*at, admin.clone());
+                async move {
+                    let info = admin.channel_info(&channel.name).await;
+                    info.map(|i| i.height)
+                        .map_err(|e| failed(&at.node.name, &e))
                 }
-            });
-            try_join_all(arrivals).await?;
+            };
+            let heights = try_join_all(peers.iter().map(height)).await?;
+            let highest = heights.into_iter().max().unwrap_or_default();
+            try_join_all(peers.iter().map(|peer| async move {
+                while height(peer).await? < highest {
+                    tokio::time::sleep(LOOK).await;
+                }
+                Ok::<(), ManagerError>(())
+            }))
+            .await?;
             Ok(())
         })
     }
 
-    fn committed<'a>(
+    fn approve<'a>(
         &'a self,
         site: &'a Site,
         channel: &'a ChannelPlan,
-    ) -> Answer<'a, Vec<(String, String)>> {
+        org: &'a Org,
+        definition: &'a Definition,
+        package_id: Option<&'a str>,
+    ) -> Answer<'a, ()> {
         Box::pin(async move {
-            let admins = self.admins(site, channel)?;
-            let mut last = ManagerError::Driver(format!("{} has no peers", channel.name));
-            for admin in &admins {
-                match admin.committed_all(&channel.name).await {
-                    Ok(all) => return Ok(all.into_iter().map(|d| (d.name, d.version)).collect()),
-                    Err(error) => last = failed(admin.peer().address(), &error),
-                }
+            let nodes = ChannelNodes {
+                channel_id: channel.name.clone(),
+                // All of them: what only the organisation may know is kept by those who endorse.
+                endorsers: org
+                    .nodes
+                    .iter()
+                    .map(|n| self.peer(site, org, n))
+                    .collect::<Result<_, _>>()?,
+                orderers: self.orderers(site)?,
+            };
+            let user = self.user(site, org, ADMIN)?;
+            match nodes.approve(&user, definition, package_id).await {
+                Ok(_) => Ok(()),
+                // Approved before a crash: Fabric refuses to repeat what changes nothing.
+                Err(error) if error.text().contains("unchanged content") => Ok(()),
+                Err(error) => Err(failed(&org.name, &error)),
             }
-            Err(last)
+        })
+    }
+
+    fn commit<'a>(
+        &'a self,
+        site: &'a Site,
+        channel: &'a ChannelPlan,
+        definition: &'a Definition,
+    ) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let members: Vec<&Org> = site.network.members(channel).collect();
+            let first = first_member(channel, &members)?;
+            let endorsers = members
+                .iter()
+                .filter_map(|o| o.nodes.first().map(|n| self.peer(site, o, n)))
+                .collect::<Result<_, _>>()?;
+            let nodes = ChannelNodes {
+                channel_id: channel.name.clone(),
+                endorsers,
+                orderers: self.orderers(site)?,
+            };
+            let user = self.user(site, first, ADMIN)?;
+            nodes
+                .commit(&user, definition)
+                .await
+                .map_err(|e| failed(&channel.name, &e))?;
+            Ok(())
+        })
+    }
+
+    fn call<'a>(
+        &'a self,
+        at: At<'a>,
+        channel: &'a ChannelPlan,
+        call: &'a Invocation,
+    ) -> Answer<'a, Result<(), String>> {
+        Box::pin(async move {
+            let admin = self.admin_at(at)?;
+            match admin.peer().query(admin.user(), &channel.name, call).await {
+                Ok(_) => Ok(Ok(())),
+                Err(ClientError::Endorsement { message, .. }) => Ok(Err(message)),
+                Err(error) => Err(failed(&at.node.name, &error)),
+            }
+        })
+    }
+
+    fn submit<'a>(
+        &'a self,
+        site: &'a Site,
+        channel: &'a ChannelPlan,
+        call: &'a Invocation,
+    ) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let members: Vec<&Org> = site.network.members(channel).collect();
+            let first = first_member(channel, &members)?;
+            let at = site.peers_of(first).next();
+            let at = at.ok_or_else(|| {
+                ManagerError::Driver(format!("{} has no peers in {}", first.name, channel.name))
+            })?;
+            let mut gateway = Gateway::new(
+                self.peer(site, first, at.node)?,
+                self.user(site, first, USER)?,
+                &channel.name,
+            );
+            // The chaincode may only just be starting.
+            gateway.endorse_timeout = START;
+            let done = gateway.submit_transaction(call).await;
+            done.map(drop).map_err(|e| failed(&at.node.name, &e))
         })
     }
 

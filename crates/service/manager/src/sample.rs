@@ -1,7 +1,7 @@
 //! The sample chaincode, carried as source and packaged when it is asked for.
 
 use bytes::Bytes;
-use selvage_chaincode::package::{ChaincodeKind, SourceFile, write_package};
+use selvage_chaincode::package::{ChaincodeKind, SourceFile, package_id, write_package};
 use selvage_manager_api::ApiError;
 
 use crate::fabric::ChaincodePlan;
@@ -50,7 +50,7 @@ pub(crate) fn plan(samples: &[Sample], language: &str) -> Result<ChaincodePlan, 
         name: SAMPLE_NAME.to_owned(),
         version: SAMPLE_VERSION.to_owned(),
         probe: &["AssetExists", "asset1"],
-        label,
+        package_id: package_id(&label, &package),
         package,
     })
 }

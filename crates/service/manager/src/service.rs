@@ -13,11 +13,13 @@ use selvage_manager_api::instance::{CreateNewBlockchainResponse, CreateRequestBo
 use selvage_manager_api::operation::OperationType;
 use selvage_manager_api::validate;
 use selvage_manager_api::{ApiError, ErrorCode};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::access::{self, Access};
 use crate::auth::password;
 use crate::browser::Browser;
+use crate::chaincode::Chaincodes;
 use crate::clock;
 use crate::data_dir::DataDir;
 use crate::driver::local::{LocalDriver, Programs};
@@ -64,6 +66,7 @@ pub(crate) struct Inner {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) fabric: Arc<dyn Fabric>,
     pub(crate) browser: Browser,
+    pub(crate) chaincodes: Arc<Chaincodes>,
     pub(crate) access: Access,
     /// Address of the console with its scheme, once it listens.
     pub(crate) portal: Mutex<String>,
@@ -90,6 +93,7 @@ impl Manager {
             settings,
             store,
             driver,
+            chaincodes: Arc::default(),
             access,
             portal: Mutex::default(),
             looked_at: Mutex::default(),
@@ -306,6 +310,27 @@ impl Manager {
                 Err(error) => tracing::error!(operation = id, %error, "could not be kept"),
             }
         });
+    }
+
+    /// Does work that goes on when whoever asked for it hangs up: half of it must not stay undone.
+    pub(crate) async fn detached<T: Send + 'static, E: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        E: From<ManagerError>,
+    {
+        let (done, outcome) = oneshot::channel();
+        {
+            let mut tasks = self.inner.tasks.lock();
+            while tasks.try_join_next().is_some() {}
+            tasks.spawn(async move {
+                // Nobody may be waiting any more.
+                let _ = done.send(work.await);
+            });
+        }
+        let stopping = || ManagerError::Driver("the service is stopping".to_owned());
+        outcome.await.unwrap_or_else(|_| Err(stopping().into()))
     }
 
     /// Goes on with operations that a crash or stop interrupted.

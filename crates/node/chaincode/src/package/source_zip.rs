@@ -33,12 +33,12 @@ pub enum ZipProblem {
     Empty,
     /// No project that could be built.
     #[error(
-        "the archive holds no chaincode: expected a package.json (Node), a go.mod or Go files of \
-         package main (Go), or a pom.xml or build.gradle (Java)"
+        "no chaincode found: expected a package.json (Node), a go.mod or Go files of package main \
+         (Go), or a pom.xml or build.gradle (Java)"
     )]
     NoChaincode,
     /// There is chaincode, but not in the language asked for.
-    #[error("the archive holds no {0} chaincode")]
+    #[error("no {0} chaincode found")]
     OtherLanguage(String),
     /// Protected by a password.
     #[error("entry '{0}' is encrypted")]
@@ -184,7 +184,9 @@ fn read_entry(
     Ok(Bytes::from(contents))
 }
 
-fn is_ignored(name: &str) -> bool {
+/// Whether a file of a source folder, given by its path with `/` between the parts, is left out of
+/// packages: what a build makes itself, and what no build needs.
+pub fn is_ignored(name: &str) -> bool {
     let mut parts = name.split('/').peekable();
     while let Some(part) = parts.next() {
         let folder = parts.peek().is_some();

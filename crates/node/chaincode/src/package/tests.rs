@@ -427,14 +427,14 @@ fn bad_zips_get_the_text_of_the_service() {
     check(&good[..good.len() / 2], "not a readable zip");
     check(&zip_of(&[]), "the archive is empty");
     check(&zip_of(&[("folder/", b"")]), "the archive is empty");
-    check(&zip_of(&[("readme.txt", b"hello")]), "holds no chaincode");
+    check(&zip_of(&[("readme.txt", b"hello")]), "no chaincode found");
     check(
         &zip_of(&[("package.json", b"not json")]),
-        "holds no chaincode",
+        "no chaincode found",
     );
     check(
         &zip_of(&[("lib.go", b"package lib\n")]),
-        "holds no chaincode",
+        "no chaincode found",
     );
     check(
         &zip_of(&[("../package.json", b"{}")]),

@@ -12,6 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::{Call, Server, json};
 use crate::browser::Place;
+use crate::chaincode::definitions;
 use crate::network::OrgKind;
 use crate::store::InstanceRow;
 
@@ -19,7 +20,7 @@ const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 
 impl Server {
-    async fn chosen(&self, call: &Call) -> Result<InstanceRow, ApiError> {
+    pub(super) async fn chosen(&self, call: &Call) -> Result<InstanceRow, ApiError> {
         let only = call.caller()?.instance.as_deref();
         if let Some(id) = call.asked("blockchain_id").or(only) {
             return self.instance(call, id).await;
@@ -51,7 +52,7 @@ impl Server {
     }
 
     /// `offset` and `limit`, the latter 1–50 and 10 by default.
-    fn page(call: &Call) -> Result<(u64, u32), ApiError> {
+    pub(super) fn page(call: &Call) -> Result<(u64, u32), ApiError> {
         let limit = call.number("limit", 10)?;
         if !(1..=50).contains(&limit) {
             return Err(ApiError::bad("limit must be between 1 and 50"));
@@ -110,12 +111,8 @@ impl Server {
         let channel = network
             .channel(&place.channel)
             .ok_or_else(ApiError::no_such_instance)?;
-        let committed = self
-            .manager
-            .inner
-            .fabric
-            .committed(&place.site, channel)
-            .await?;
+        let fabric = self.manager.inner.fabric.as_ref();
+        let committed = definitions(fabric, &place.site, channel).await?;
         let seen = self.manager.observe(&place.instance, network).await;
         let peers_list: Vec<SummaryPeer> = seen
             .into_iter()

@@ -3,6 +3,7 @@
 mod agent;
 mod authenticate;
 mod bcs;
+mod chaincode;
 mod console;
 mod routes;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use serde::Serialize;
 use crate::service::Manager;
 use crate::store::{InstanceRow, Principal, Project};
 use authenticate::Throttle;
+use chaincode::Uploads;
 use routes::{Endpoint, Guard, Params, Route};
 
 /// Longest body that is read.
@@ -34,6 +36,18 @@ struct Server {
     manager: Manager,
     routes: Vec<Route>,
     throttle: Throttle,
+    uploads: Uploads,
+}
+
+impl Server {
+    fn new(manager: Manager) -> Self {
+        Self {
+            manager,
+            routes: routes::routes(),
+            throttle: Throttle::default(),
+            uploads: Uploads::default(),
+        }
+    }
 }
 
 /// A request that may be answered.
@@ -86,11 +100,7 @@ impl Call {
 
 /// The router for [`selvage_net::server::Server`].
 pub fn router(manager: Manager) -> Router {
-    let server = Arc::new(Server {
-        manager,
-        routes: routes::routes(),
-        throttle: Throttle::default(),
-    });
+    let server = Arc::new(Server::new(manager));
     Router::new().fallback(move |request: Request| {
         let server = Arc::clone(&server);
         async move { server.answer(request).await }
@@ -140,12 +150,14 @@ impl Server {
                 Some(authenticate::claim(&self.manager, &parts).await?)
             }
         };
-        let body = to_bytes(body, MOST_BODY).await.map_err(|_| {
-            ApiError::new(
-                ErrorCode::BodyTooLarge,
-                format!("request body is too large: at most {MOST_BODY} bytes are read"),
-            )
-        })?;
+        // Held until the request is answered: what was sent is in memory until then.
+        let (body, _turn) = match route.endpoint {
+            Endpoint::InstallChaincode => {
+                let (body, turn) = self.uploads.read(body).await?;
+                (body, Some(turn))
+            }
+            _ => (read(body, MOST_BODY).await?, None),
+        };
         let caller = match claim {
             None => None,
             Some(claim) => Some(claim.prove(&parts, &body)?),
@@ -182,6 +194,12 @@ impl Server {
             Endpoint::TransactionDetail => self.transaction_detail(call).await,
             Endpoint::Search => self.search(call).await,
             Endpoint::Live => self.live(call).await,
+            Endpoint::InstallChaincode => self.install_chaincode(call).await,
+            Endpoint::InstantiateChaincode => self.instantiate_chaincode(call).await,
+            Endpoint::Chaincodes => self.chaincodes(call).await,
+            Endpoint::ChaincodeVersions => self.chaincode_versions(call).await,
+            Endpoint::ChaincodeInstalls => self.chaincode_installs(call).await,
+            Endpoint::ChaincodeInstantiations => self.chaincode_instantiations(call).await,
         }
     }
 
@@ -203,6 +221,16 @@ impl Server {
             .filter(|i| &i.project_id == project)
             .ok_or_else(ApiError::no_such_instance)
     }
+}
+
+/// Reads a body of at most so many bytes.
+async fn read(body: Body, most: usize) -> Result<Bytes, ApiError> {
+    to_bytes(body, most).await.map_err(|_| {
+        ApiError::new(
+            ErrorCode::BodyTooLarge,
+            format!("request body is too large: at most {most} bytes are read"),
+        )
+    })
 }
 
 /// A JSON answer.

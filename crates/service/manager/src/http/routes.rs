@@ -36,6 +36,12 @@ pub(crate) enum Endpoint {
     TransactionDetail,
     Search,
     Live,
+    InstallChaincode,
+    InstantiateChaincode,
+    Chaincodes,
+    ChaincodeVersions,
+    ChaincodeInstalls,
+    ChaincodeInstantiations,
 }
 
 /// A row of the table.
@@ -64,6 +70,7 @@ pub(crate) fn routes() -> Vec<Route> {
         })
         .collect();
     let channel = "/v2/agent/apis/channel/{channel_id}";
+    let chaincode = "/v2/agent/apis/chaincode";
     let own = [
         (
             "POST",
@@ -148,6 +155,49 @@ pub(crate) fn routes() -> Vec<Route> {
             format!("{channel}/live"),
             Guard::Known,
             Endpoint::Live,
+        ),
+        (
+            "POST",
+            chaincode.to_owned(),
+            Guard::Known,
+            Endpoint::InstallChaincode,
+        ),
+        // As BCS's own pages have it.
+        (
+            "POST",
+            format!("{chaincode}/install"),
+            Guard::Known,
+            Endpoint::InstallChaincode,
+        ),
+        (
+            "POST",
+            format!("{chaincode}/instantiate"),
+            Guard::Known,
+            Endpoint::InstantiateChaincode,
+        ),
+        (
+            "GET",
+            "/v2/agent/apis/chaincodes".to_owned(),
+            Guard::Known,
+            Endpoint::Chaincodes,
+        ),
+        (
+            "GET",
+            format!("{chaincode}/versions"),
+            Guard::Known,
+            Endpoint::ChaincodeVersions,
+        ),
+        (
+            "GET",
+            format!("{chaincode}/install"),
+            Guard::Known,
+            Endpoint::ChaincodeInstalls,
+        ),
+        (
+            "GET",
+            format!("{chaincode}/instantiate"),
+            Guard::Known,
+            Endpoint::ChaincodeInstantiations,
         ),
     ];
     all.extend(

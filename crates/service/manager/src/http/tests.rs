@@ -4,19 +4,23 @@ use super::*;
 use crate::auth::signature::sign;
 use crate::data_dir::DataDir;
 use crate::driver::local::Programs;
+use crate::network::testing;
+use crate::operations::fresh_record;
 use crate::service::Settings;
+use crate::store::{InstanceState, NewInstance, OperationParams, OperationRow};
+use selvage_manager_api::operation::OperationType;
 use selvage_manager_api::table::OPERATIONS;
 use serde_json::{Value, json};
 
-struct Bench {
+pub(super) struct Bench {
     _dir: tempfile::TempDir,
-    server: Server,
+    pub(super) server: Server,
     token: String,
     project: String,
 }
 
 impl Bench {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
         let data = DataDir::open(dir.path()).expect("free folder");
         let settings = Settings {
@@ -40,11 +44,7 @@ impl Bench {
             .open_session(&admin)
             .await
             .expect("session");
-        let server = Server {
-            manager,
-            routes: routes::routes(),
-            throttle: Throttle::default(),
-        };
+        let server = Server::new(manager);
         Self {
             _dir: dir,
             server,
@@ -53,7 +53,7 @@ impl Bench {
         }
     }
 
-    async fn send(&self, request: http::request::Builder, body: &[u8]) -> (u16, Value) {
+    pub(super) async fn send(&self, request: http::request::Builder, body: &[u8]) -> (u16, Value) {
         let request = request.body(Body::from(body.to_vec())).expect("a request");
         let response = self.server.answer(request).await;
         assert!(response.headers().contains_key("x-request-id"));
@@ -65,12 +65,43 @@ impl Bench {
         )
     }
 
-    async fn with_token(&self, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
-        let request = http::Request::builder()
+    pub(super) fn request(&self, method: &str, path: &str) -> http::request::Builder {
+        http::Request::builder()
             .method(method)
             .uri(path)
-            .header("x-auth-token", &self.token);
-        self.send(request, body).await
+            .header("x-auth-token", &self.token)
+    }
+
+    async fn with_token(&self, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
+        self.send(self.request(method, path), body).await
+    }
+
+    /// An instance that is ready, with a network whose nodes do not run.
+    pub(super) async fn with_instance() -> Self {
+        let bench = Self::new().await;
+        let store = &bench.server.manager.inner.store;
+        let project = store.project(&bench.project).await.expect("read");
+        let (project, spec) = (project.expect("there"), testing::spec());
+        let kind = OperationType::Create;
+        let row = OperationRow {
+            started_ns: 1,
+            undoing: false,
+            params: OperationParams::default(),
+            record: fresh_record(kind, 1, &project, "i", &spec, &[]),
+        };
+        let new = NewInstance {
+            id: "i",
+            project_id: &bench.project,
+            created_ns: 1,
+            spec: &spec,
+            password_hash: "",
+        };
+        store.add_instance(&new, &row, 5).await.expect("added");
+        let network = testing::network();
+        store.set_network("i", &network).await.expect("kept");
+        let ready = InstanceState::Ready;
+        store.set_state("i", ready).await.expect("kept");
+        bench
     }
 
     fn path(&self, rest: &str) -> String {
@@ -78,7 +109,7 @@ impl Bench {
     }
 }
 
-fn code(body: &Value) -> &str {
+pub(super) fn code(body: &Value) -> &str {
     body["error_code"].as_str().unwrap_or_default()
 }
 

@@ -8,6 +8,7 @@ use futures::future::{BoxFuture, join_all, try_join_all};
 use selvage_manager_api::validate::CreateSpec;
 
 use super::{Plan, Step, StepLog, StepName};
+use crate::chaincode::deploy_plan;
 use crate::data_dir;
 use crate::driver::{Driver, NodeSpec};
 use crate::error::ManagerError;
@@ -235,7 +236,7 @@ impl CreateParts {
             return Ok(());
         };
         for channel in &site.network.channels {
-            self.fabric.deploy_chaincode(&site, channel, plan).await?;
+            deploy_plan(self.fabric.as_ref(), &site, channel, plan).await?;
         }
         Ok(())
     }

@@ -4,15 +4,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use selvage_client::{Definition, Invocation};
 use selvage_manager_api::operation::{OperationStatus, OperationType};
 use selvage_manager_api::validate::CreateSpec;
+use selvage_proto::lifecycle::query_chaincode_definitions_result::ChaincodeDefinition as Committed;
+use selvage_proto::lifecycle::query_installed_chaincodes_result::InstalledChaincode as Installed;
 
 use super::*;
 use crate::driver::{Driver, NodeSpec, Observation};
 use crate::error::ManagerError;
-use crate::fabric::{Answer, ChaincodePlan, Fabric, Site};
+use crate::fabric::{Answer, At, ChaincodePlan, Fabric, Site};
 use crate::network::{ChannelPlan, Folders, Node, Org, testing};
 use crate::store::{
     Added, InstanceRow, InstanceState, NewInstance, OperationFilter, OperationParams, OperationRow,
@@ -25,6 +29,7 @@ struct Stand {
     running: Mutex<BTreeMap<String, NodeSpec>>,
     joined: Mutex<Vec<String>>,
     calls: Mutex<Vec<String>>,
+    committed: Mutex<Vec<Committed>>,
     fail_at: Mutex<Option<String>>,
 }
 
@@ -115,21 +120,68 @@ impl Fabric for Stand {
         Box::pin(async { Ok(vec![]) })
     }
 
-    fn deploy_chaincode<'a>(
-        &'a self,
-        _: &'a Site,
-        _: &'a ChannelPlan,
-        _: &'a ChaincodePlan,
-    ) -> Answer<'a, ()> {
+    fn install<'a>(&'a self, _: At<'a>, _: &'a Bytes) -> Answer<'a, ()> {
         Box::pin(async { self.call("chaincode") })
     }
 
-    fn committed<'a>(
+    fn installed<'a>(&'a self, _: At<'a>) -> Answer<'a, Vec<Installed>> {
+        Box::pin(async { Ok(vec![]) })
+    }
+
+    fn package<'a>(&'a self, _: At<'a>, _: &'a str) -> Answer<'a, Bytes> {
+        Box::pin(async { Ok(Bytes::new()) })
+    }
+
+    fn definitions<'a>(&'a self, _: At<'a>, _: &'a ChannelPlan) -> Answer<'a, Vec<Committed>> {
+        Box::pin(async { Ok(self.committed.lock().clone()) })
+    }
+
+    fn level<'a>(&'a self, _: &'a Site, _: &'a ChannelPlan) -> Answer<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn approve<'a>(
         &'a self,
         _: &'a Site,
         _: &'a ChannelPlan,
-    ) -> Answer<'a, Vec<(String, String)>> {
-        Box::pin(async { Ok(vec![]) })
+        _: &'a Org,
+        _: &'a Definition,
+        package_id: Option<&'a str>,
+    ) -> Answer<'a, ()> {
+        Box::pin(async move {
+            assert_eq!(package_id, Some("basic_1.0:aa"));
+            Ok(())
+        })
+    }
+
+    fn commit<'a>(
+        &'a self,
+        _: &'a Site,
+        _: &'a ChannelPlan,
+        definition: &'a Definition,
+    ) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.committed.lock().push(Committed {
+                name: definition.name.clone(),
+                version: definition.version.clone(),
+                sequence: definition.sequence,
+                ..Committed::default()
+            });
+            Ok(())
+        })
+    }
+
+    fn call<'a>(
+        &'a self,
+        _: At<'a>,
+        _: &'a ChannelPlan,
+        _: &'a Invocation,
+    ) -> Answer<'a, Result<(), String>> {
+        Box::pin(async { Ok(Ok(())) })
+    }
+
+    fn submit<'a>(&'a self, _: &'a Site, _: &'a ChannelPlan, _: &'a Invocation) -> Answer<'a, ()> {
+        Box::pin(async { Ok(()) })
     }
 
     fn smoke<'a>(
@@ -188,8 +240,8 @@ impl Bench {
                 name: "basic".into(),
                 version: "1.0".into(),
                 probe: &["Exists", "x"],
-                label: "basic_1.0".into(),
-                package: bytes::Bytes::new(),
+                package_id: "basic_1.0:aa".into(),
+                package: Bytes::new(),
             }),
         })
     }

@@ -250,6 +250,8 @@ impl Store {
             "DELETE FROM ports WHERE blockchain_id = ?",
             "DELETE FROM blocks WHERE blockchain_id = ?",
             "DELETE FROM sessions WHERE blockchain_id = ?",
+            "DELETE FROM chaincodes WHERE blockchain_id = ?",
+            "DELETE FROM failed_instantiations WHERE blockchain_id = ?",
             "DELETE FROM instances WHERE id = ?",
         ] {
             sqlx::query(sql)

@@ -3,6 +3,7 @@
 
 mod access;
 mod blocks;
+mod chaincodes;
 mod instances;
 mod operations;
 
@@ -17,6 +18,7 @@ use crate::files;
 
 pub(crate) use access::{Principal, Project};
 pub(crate) use blocks::BlockEntry;
+pub(crate) use chaincodes::{ChaincodeRow, FailedRow};
 pub(crate) use instances::{Added, InstanceRow, InstanceState, NewInstance};
 pub(crate) use operations::{OperationFilter, OperationParams, OperationRow};
 
