@@ -1,8 +1,9 @@
-//! The Selvage service from the command line: `up`, `down`, `invoke`, `query`, `bench`.
+//! The Selvage service from the command line: `up`, `down`, `deploy`, `invoke`, `query`, `bench`.
 //!
 //! `up` makes a Fabric network on this machine, or finds it again: it starts the manager, in this
 //! process or detached, and asks it over its control socket. Everything lies in one data folder.
 
+mod deploy;
 mod options;
 mod service;
 
@@ -110,6 +111,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Down(options) => service::down(&options.data).await,
         Command::Invoke(options) => invoke(&options, true).await,
         Command::Query(options) => invoke(&options, false).await,
+        Command::Deploy(options) => deploy::deploy(&options).await,
         Command::Bench(arguments) => Ok(selvage_loadgen::cli::run(arguments).await?),
     }
 }
@@ -182,7 +184,10 @@ fn words(answer: &UpAnswer, data: &std::path::Path) -> String {
             "Submit    selvage invoke --data {} CreateAsset asset1 blue 5 Tomoko 300\n",
             data.display()
         ),
-        None => "Submit    install a chaincode first: this network was made without one\n".into(),
+        None => format!(
+            "Submit    deploy a chaincode first: selvage deploy --data {} NAME FOLDER\n",
+            data.display()
+        ),
     };
     text.push_str(&line);
     text

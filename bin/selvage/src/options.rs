@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Invoke(CallOptions),
     /// Call a function that only reads
     Query(CallOptions),
+    /// Install a chaincode on every peer and instantiate it, or upgrade it
+    Deploy(DeployOptions),
     /// Load a network and say what it did
     Bench(selvage_loadgen::cli::BenchArgs),
 }
@@ -169,6 +171,35 @@ pub(crate) struct CallOptions {
     pub(crate) args: Vec<String>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Language {
+    /// JavaScript or TypeScript
+    Node,
+    /// Go
+    Go,
+    /// Java
+    Java,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DeployOptions {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Name of the chaincode in the channel
+    pub(crate) name: String,
+    /// Its source folder, a zip of it, or a package made by `peer lifecycle chaincode package`
+    pub(crate) path: PathBuf,
+    /// Version [default: 1.0, then counted up]
+    #[arg(long)]
+    pub(crate) version: Option<String>,
+    /// Language [default: found out]
+    #[arg(long, value_enum)]
+    pub(crate) lang: Option<Language>,
+    /// Channel [default: the network's first]
+    #[arg(long)]
+    pub(crate) channel: Option<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,5 +223,16 @@ mod tests {
         let line = "selvage query --profile p.yaml --user-cert c --user-key k ReadAsset a";
         assert!(parse(line).is_ok());
         assert!(parse("selvage query --user-cert c ReadAsset a").is_err());
+        let line = "selvage deploy basic ./cc --version 2.0 --lang go --channel c --data /tmp/x";
+        let Command::Deploy(deploy) = parse(line).expect("a command").command else {
+            panic!("another command");
+        };
+        assert_eq!(
+            (deploy.name.as_str(), deploy.lang),
+            ("basic", Some(Language::Go))
+        );
+        assert_eq!(deploy.version.as_deref(), Some("2.0"));
+        assert!(parse("selvage deploy basic").is_err());
+        assert!(parse("selvage deploy basic ./cc --lang cobol").is_err());
     }
 }

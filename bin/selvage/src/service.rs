@@ -46,7 +46,7 @@ fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Failure {
     }
 }
 
-fn progress(line: String) {
+pub(crate) fn progress(line: String) {
     eprintln!("  {line}");
 }
 

@@ -13,11 +13,13 @@ use selvage_net::Endpoint;
 use selvage_net::tls::ClientTls;
 use serde::Deserialize;
 
+mod api;
 mod cases;
 mod nodes;
 mod site;
 mod volume;
 
+pub use api::Api;
 pub use cases::{Case, run_cases, says};
 pub use nodes::{Node, chaincodes_of, kill_9, nodes_of};
 pub use site::{now, refused_start};
@@ -254,6 +256,18 @@ pub fn up_in(folder: &Path, arguments: &[&str]) -> Output {
         .env("SELVAGE_BUILD_CACHE", folder.join("builds"))
         .args(["up", "--detach", "--json", "--data"])
         .arg(folder.join("data"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+/// Runs `selvage` with these arguments on the data of an earlier `selvage up`.
+///
+/// # Panics
+/// When the binary does not start.
+pub fn selvage_in(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(binary("selvage"))
+        .env("SELVAGE_DATA", folder.join("data"))
         .args(arguments)
         .output()
         .unwrap()

@@ -1,15 +1,18 @@
-//! A running manager's back door for its owner: a socket in the data folder over which `selvage up`
-//! and `selvage down` speak to it, one JSON object a line. Who may open the folder may use it.
+//! A running manager's back door for its owner: a socket in the data folder over which `selvage up`,
+//! `selvage down` and `selvage deploy` speak to it, one JSON object a line; a chaincode to deploy
+//! follows its line as bytes. Who may open the folder may use it.
 
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
+use crate::chaincode::{DeployAnswer, DeployRequest, MOST_FILE};
 use crate::driver::local::stop_in_folder;
 use crate::error::ManagerError;
 use crate::files;
@@ -27,6 +30,11 @@ const SOCKET: &str = "control.sock";
 #[serde(rename_all = "lowercase", tag = "op")]
 enum Question {
     Up(UpRequest),
+    Deploy {
+        request: DeployRequest,
+        /// Bytes of the file behind this line.
+        size: usize,
+    },
     Down,
 }
 
@@ -35,6 +43,7 @@ enum Question {
 enum Line {
     Progress(String),
     Up(Box<UpAnswer>),
+    Deployed(DeployAnswer),
     Down,
     Failed(String),
 }
@@ -89,40 +98,79 @@ async fn answer(
     stream: UnixStream,
 ) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read);
     let mut line = String::new();
-    BufReader::new(read.take(LINE)).read_line(&mut line).await?;
+    (&mut read).take(LINE).read_line(&mut line).await?;
     match serde_json::from_str(&line) {
         Ok(Question::Down) => {
             send(&mut write, &Line::Down).await?;
             let _ = stop.send(()).await;
         }
         Ok(Question::Up(request)) => {
-            let (lines, mut said) = mpsc::channel(WAITING);
-            let say = move |text: String| {
-                // Progress is for people; a full queue may lose some of it.
-                let _ = lines.try_send(text);
-            };
-            let work = async move { manager.up(&request, &say).await };
-            tokio::pin!(work);
-            let outcome = loop {
-                tokio::select! {
-                    biased;
-                    Some(text) = said.recv() => send(&mut write, &Line::Progress(text)).await?,
-                    outcome = &mut work => break outcome,
-                }
-            };
-            while let Ok(text) = said.try_recv() {
-                send(&mut write, &Line::Progress(text)).await?;
-            }
-            let last = match outcome {
+            let work = async |say: Said| match manager.up(&request, &say.closure()).await {
                 Ok(answer) => Line::Up(Box::new(answer)),
                 Err(error) => Line::Failed(error.to_string()),
             };
-            send(&mut write, &last).await?;
+            told(&mut write, work).await?;
+        }
+        Ok(Question::Deploy { request, size }) => {
+            let file = file(&mut read, size).await?;
+            let work = async |say: Said| {
+                let deploying = manager.clone();
+                let work = async move { deploying.deploy(request, file, &say.closure()).await };
+                match manager.detached(work).await {
+                    Ok(answer) => Line::Deployed(answer),
+                    Err(error) => Line::Failed(error.to_string()),
+                }
+            };
+            told(&mut write, work).await?;
         }
         Err(error) => send(&mut write, &Line::Failed(error.to_string())).await?,
     }
     Ok(())
+}
+
+/// Reads the file behind a question.
+async fn file(read: &mut (impl AsyncRead + Unpin), size: usize) -> std::io::Result<Bytes> {
+    if size > MOST_FILE {
+        return Err(std::io::Error::other("the file is too large"));
+    }
+    let mut file = vec![0; size];
+    read.read_exact(&mut file).await?;
+    Ok(file.into())
+}
+
+/// Progress on its way to an owner.
+struct Said(mpsc::Sender<String>);
+
+impl Said {
+    fn closure(self) -> impl Fn(String) + Send + Sync {
+        move |text| {
+            // Progress is for people; a full queue may lose some of it.
+            let _ = self.0.try_send(text);
+        }
+    }
+}
+
+/// Does work and sends its progress, then its outcome.
+async fn told(
+    write: &mut (impl AsyncWriteExt + Unpin),
+    work: impl AsyncFnOnce(Said) -> Line,
+) -> std::io::Result<()> {
+    let (lines, mut said) = mpsc::channel(WAITING);
+    let work = work(Said(lines));
+    tokio::pin!(work);
+    let last = loop {
+        tokio::select! {
+            biased;
+            Some(text) = said.recv() => send(write, &Line::Progress(text)).await?,
+            last = &mut work => break last,
+        }
+    };
+    while let Ok(text) = said.try_recv() {
+        send(write, &Line::Progress(text)).await?;
+    }
+    send(write, &last).await
 }
 
 async fn send(write: &mut (impl AsyncWriteExt + Unpin), line: &Line) -> std::io::Result<()> {
@@ -150,6 +198,7 @@ impl Running {
     async fn ask(
         self,
         question: &Question,
+        file: &[u8],
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Line, ManagerError> {
         let lost = |source: std::io::Error| ManagerError::HungUp { source };
@@ -158,6 +207,7 @@ impl Running {
             serde_json::to_vec(question).map_err(|e| ManagerError::Option(e.to_string()))?;
         text.push(b'\n');
         write.write_all(&text).await.map_err(lost)?;
+        write.write_all(file).await.map_err(lost)?;
         let mut lines = BufReader::new(read).lines();
         while let Some(text) = lines.next_line().await.map_err(lost)? {
             let line = serde_json::from_str(&text).map_err(|e| ManagerError::Corrupt {
@@ -179,8 +229,27 @@ impl Running {
         request: &UpRequest,
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<UpAnswer, ManagerError> {
-        match self.ask(&Question::Up(request.clone()), say).await? {
+        match self.ask(&Question::Up(request.clone()), &[], say).await? {
             Line::Up(answer) => Ok(*answer),
+            other => Err(ManagerError::Driver(format!(
+                "the manager answered {other:?}"
+            ))),
+        }
+    }
+
+    /// Asks for a chaincode to be deployed. The work goes on when this is given up.
+    pub async fn deploy(
+        self,
+        request: &DeployRequest,
+        file: &[u8],
+        say: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<DeployAnswer, ManagerError> {
+        let question = Question::Deploy {
+            request: request.clone(),
+            size: file.len(),
+        };
+        match self.ask(&question, file, say).await? {
+            Line::Deployed(answer) => Ok(answer),
             other => Err(ManagerError::Driver(format!(
                 "the manager answered {other:?}"
             ))),
@@ -189,7 +258,7 @@ impl Running {
 
     /// Asks for the end and waits until the data folder is free.
     pub async fn down(self, data: &Path) -> Result<(), ManagerError> {
-        self.ask(&Question::Down, &|_| ()).await?;
+        self.ask(&Question::Down, &[], &|_| ()).await?;
         let mut left = 3000;
         while crate::data_dir::is_held(data) {
             left -= 1;

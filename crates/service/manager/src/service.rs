@@ -313,12 +313,13 @@ impl Manager {
     }
 
     /// Does work that goes on when whoever asked for it hangs up: half of it must not stay undone.
-    pub(crate) async fn detached<T: Send + 'static, E: Send + 'static>(
+    pub(crate) async fn detached<T, E>(
         &self,
         work: impl Future<Output = Result<T, E>> + Send + 'static,
     ) -> Result<T, E>
     where
-        E: From<ManagerError>,
+        T: Send + 'static,
+        E: From<ManagerError> + Send + 'static,
     {
         let (done, outcome) = oneshot::channel();
         {

@@ -229,7 +229,8 @@ impl Manager {
         self.report(&row, resumed)
     }
 
-    async fn first_light(&self) -> Result<Option<InstanceRow>, ManagerError> {
+    /// The instance that `selvage up` makes.
+    pub(crate) async fn first_light(&self) -> Result<Option<InstanceRow>, ManagerError> {
         let rows = self
             .inner
             .store

@@ -1,16 +1,23 @@
 //! `selvage deploy`: install on every peer, instantiate in a channel.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use parking_lot::Mutex;
 use selvage_manager_api::ApiError;
 use selvage_manager_api::chaincode::InstantiateChaincodeRequest;
 use serde::{Deserialize, Serialize};
 
+use super::package::plain;
 use super::survey::next_version;
 use super::{Desk, Say, Upload, language};
 use crate::error::ManagerError;
+use crate::service::Manager;
 
 /// Version of a chaincode that has none yet.
 const FIRST_VERSION: &str = "1.0";
+/// How often somebody who waits is told that work goes on.
+const STILL: Duration = Duration::from_secs(10);
 /// Versions that are passed over because they are taken.
 const TAKEN: usize = 1000;
 
@@ -62,7 +69,41 @@ fn check(name: &str, version: Option<&str>) -> Result<(), ManagerError> {
 }
 
 fn refused(error: ApiError) -> ManagerError {
-    ManagerError::Option(error.message)
+    ManagerError::Option(plain(error))
+}
+
+impl Manager {
+    /// `selvage deploy`, for the network that `selvage up` made. `say` gets a line per step, and
+    /// one now and then while nothing else happens.
+    pub(crate) async fn deploy(
+        &self,
+        request: DeployRequest,
+        file: Bytes,
+        say: Say<'_>,
+    ) -> Result<DeployAnswer, ManagerError> {
+        let row = self.first_light().await?.ok_or_else(|| {
+            ManagerError::Option("there is no network yet; make one with `selvage up`".to_owned())
+        })?;
+        let desk = self.chaincode_desk(&row).map_err(refused)?;
+        let began = tokio::time::Instant::now();
+        let last = Mutex::new("begun".to_owned());
+        let heard = |line: String| {
+            last.lock().clone_from(&line);
+            say(line);
+        };
+        let work = desk.deploy(request, file, &heard);
+        tokio::pin!(work);
+        loop {
+            match tokio::time::timeout(STILL, &mut work).await {
+                Ok(outcome) => return outcome,
+                Err(_) => {
+                    let seconds = began.elapsed().as_secs();
+                    let doing = last.lock().clone();
+                    say(format!("still {doing} ({seconds} s)"));
+                }
+            }
+        }
+    }
 }
 
 impl Desk {
@@ -93,7 +134,7 @@ impl Desk {
             targets: None,
             file,
         };
-        say(format!("making the package {}_{version}", request.name));
+        say(format!("preparing {} {version}", request.name));
         let installed = self.install(upload, say).await.map_err(refused)?;
         if !installed.fail_peers.is_empty() {
             return Err(ManagerError::Driver(format!(

@@ -41,7 +41,7 @@ use crate::error::ManagerError;
 use crate::fabric::{Fabric, Site};
 use crate::network::{ChannelPlan, Network};
 use crate::service::Manager;
-use crate::store::{FailedRow, InstanceRow, InstanceState, Store};
+use crate::store::{FailedRow, InstanceRow, Store};
 use lifecycle::Wanted;
 use survey::Survey;
 use view::View;
@@ -120,21 +120,7 @@ pub(crate) struct Desk {
 impl Manager {
     /// The desk of an instance that is there and is not being made or unmade.
     pub(crate) fn chaincode_desk(&self, row: &InstanceRow) -> Result<Arc<Desk>, ApiError> {
-        match row.state {
-            InstanceState::Ready => {}
-            InstanceState::Creating => {
-                return Err(ApiError::new(
-                    ErrorCode::BeingCreated,
-                    "Operation failed. The BCS service is being created.",
-                ));
-            }
-            InstanceState::Deleting => {
-                return Err(ApiError::new(
-                    ErrorCode::BeingDeleted,
-                    "Operation failed. The BCS service is being deleted.",
-                ));
-            }
-        }
+        row.require_ready()?;
         Ok(Arc::new(Desk {
             instance: row.id.clone(),
             site: self.site(row).ok_or_else(ApiError::busy)?,
@@ -355,20 +341,8 @@ impl Desk {
 
         let survey = self.survey().await?;
         let (packages, runs_on) = installed_in(&survey, channel, name, version)?;
-        if let Some(wanted) = &endorsers {
-            let has = |hash: &str| packages.contains_key(hash);
-            let lacking = wanted.orgs.iter().find(|o| !has(&o.hash));
-            let enough = match wanted.all {
-                true => lacking.is_none(),
-                false => wanted.orgs.iter().any(|o| has(&o.hash)),
-            };
-            if let (false, Some(org)) = (enough, lacking) {
-                return Err(ApiError::bad(format!(
-                    "the organisation {} is to endorse, but none of its peers has {name} \
-                     {version}; install it there first",
-                    org.name
-                )));
-            }
+        if let Some(endorsers) = &endorsers {
+            require_installed(endorsers, &packages, name, version)?;
         }
         let current = self.current(channel, name).await?;
         if init.is_some()
@@ -415,6 +389,29 @@ impl Desk {
             .map_err(unwell)?;
         let all = definitions(self.fabric.as_ref(), &self.site, channel).await;
         Ok(all.map_err(unwell)?.into_iter().find(|d| d.name == name))
+    }
+}
+
+/// Refuses a policy that the installed chaincode could not satisfy.
+fn require_installed(
+    endorsers: &policy::Endorsers<'_>,
+    packages: &BTreeMap<String, String>,
+    name: &str,
+    version: &str,
+) -> Result<(), ApiError> {
+    let has = |hash: &str| packages.contains_key(hash);
+    let lacking = endorsers.orgs.iter().find(|o| !has(&o.hash));
+    let enough = match endorsers.all {
+        true => lacking.is_none(),
+        false => endorsers.orgs.iter().any(|o| has(&o.hash)),
+    };
+    match lacking {
+        Some(org) if !enough => Err(ApiError::bad(format!(
+            "the organisation {} is to endorse, but none of its peers has {name} {version}; \
+             install it there first",
+            org.name
+        ))),
+        _ => Ok(()),
     }
 }
 

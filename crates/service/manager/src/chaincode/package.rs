@@ -18,6 +18,9 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 const REMEDY: &str = "send a zip of the chaincode's source folder, or a package made by `peer \
                       lifecycle chaincode package`";
 
+/// What is said of one.
+const UNUSABLE: &str = "this chaincode cannot be used";
+
 /// A package, ready to be installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Prepared {
@@ -96,17 +99,28 @@ fn fabric_package(
 
 /// BCS's sentence, then the cause and the remedy.
 fn bad_zip(error: &ZipError) -> ApiError {
-    ApiError::new(
-        ErrorCode::BadChaincodeFile,
-        format!("{error} ({}); {REMEDY}", error.source),
-    )
+    let message = format!("{error}{}", why(&error.source.to_string()));
+    ApiError::new(ErrorCode::BadChaincodeFile, message)
 }
 
 fn bad_file(cause: &str) -> ApiError {
-    ApiError::new(
-        ErrorCode::BadChaincodeFile,
-        format!("the chaincode file cannot be used: {cause}; {REMEDY}"),
-    )
+    let message = format!("{UNUSABLE}{}", why(cause));
+    ApiError::new(ErrorCode::BadChaincodeFile, message)
+}
+
+fn why(cause: &str) -> String {
+    format!(" ({cause}); {REMEDY}")
+}
+
+/// The text of a failure without the sentence that only users of BCS's API expect.
+pub(super) fn plain(error: ApiError) -> String {
+    let because = error.message.find(" (");
+    match (error.code, because) {
+        (ErrorCode::BadChaincodeFile, Some(at)) => {
+            format!("{UNUSABLE}{}", error.message.get(at..).unwrap_or_default())
+        }
+        _ => error.message,
+    }
 }
 
 #[cfg(test)]
@@ -170,6 +184,15 @@ mod tests {
             let text = refused(file, wanted);
             assert!(text.contains(cause), "{cause:?} is missing in: {text}");
         }
+    }
+
+    #[test]
+    fn the_command_line_speaks_one_language() {
+        let error = prepare("a", "1", None, zip_of(&[]).into()).expect_err("empty");
+        let text = plain(error);
+        let begin = "this chaincode cannot be used (the archive is empty); send a zip";
+        assert!(text.starts_with(begin), "{text}");
+        assert_eq!(plain(ApiError::bad("as it is (is)")), "as it is (is)");
     }
 
     #[test]

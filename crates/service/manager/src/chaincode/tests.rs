@@ -326,7 +326,7 @@ async fn what_cannot_be_instantiated_is_refused_before_anything_is_done() {
         (
             other(&|r| r.channel_name = "nowhere".into()),
             ErrorCode::BadChannelName,
-            "The instance has channel",
+            "has the channels channel",
         ),
         (
             other(&|r| r.chaincode_version = "2.0".into()),

@@ -256,17 +256,8 @@ impl Server {
     /// An instance that exists and is not being made or unmade.
     async fn ready(&self, call: &Call) -> Result<InstanceRow, ApiError> {
         let row = self.named(call).await?;
-        match row.state {
-            InstanceState::Ready => Ok(row),
-            InstanceState::Creating => Err(ApiError::new(
-                ErrorCode::BeingCreated,
-                "Operation failed. The BCS service is being created.",
-            )),
-            InstanceState::Deleting => Err(ApiError::new(
-                ErrorCode::BeingDeleted,
-                "Operation failed. The BCS service is being deleted.",
-            )),
-        }
+        row.require_ready()?;
+        Ok(row)
     }
 
     async fn detail(&self, call: &Call) -> Result<Response, ApiError> {

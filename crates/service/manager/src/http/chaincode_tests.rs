@@ -38,87 +38,53 @@ async fn install(bench: &Bench, body: &[u8]) -> (u16, String, String) {
 const NAME: (&str, &[u8]) = ("chaincode_name", b"assets");
 const VERSION: (&str, &[u8]) = ("chaincode_version", b"1.0");
 
+async fn refuses(bench: &Bench, fields: Fields<'_>, wanted: &str, part: &str) {
+    let (status, got, text) = install(bench, &form(fields)).await;
+    assert_eq!(got, wanted, "{text}");
+    assert!(
+        status >= 400 && text.contains(part),
+        "no {part:?} in: {text}"
+    );
+}
+
 #[tokio::test]
-async fn forms_are_refused_by_field() {
+async fn missing_and_surplus_fields_are_named() {
     let bench = Bench::with_instance().await;
     let good = zip_of(&[("package.json", b"{}")]);
     let file: (&str, &[u8]) = ("file", &good);
-    let long = "x".repeat(501);
+    let missing = "BCS.4006009";
+    refuses(&bench, &[VERSION, file], missing, "chaincode_name").await;
+    refuses(&bench, &[NAME, file], missing, "chaincode_version").await;
+    refuses(&bench, &[NAME, VERSION], missing, "file").await;
+    let twice = [NAME, VERSION, file, file];
+    refuses(&bench, &twice, "BCS.4006005", "two fields").await;
     let many: Vec<(&str, &[u8])> = vec![("other", b"x"); 40];
-    let cases: [(Fields<'_>, &str, &str); 16] = [
-        (&[VERSION, file], "BCS.4006009", "chaincode_name"),
-        (&[NAME, file], "BCS.4006009", "chaincode_version"),
-        (&[NAME, VERSION], "BCS.4006009", "file"),
-        (&[NAME, VERSION, file, file], "BCS.4006005", "two fields"),
-        (
-            &[("chaincode_name", b"Bad"), VERSION, file],
-            "BCS.4006005",
-            "6 to 25",
-        ),
-        (
-            &[NAME, ("chaincode_version", b"v1"), file],
-            "BCS.4006005",
-            "such as 1.0",
-        ),
-        (
-            &[NAME, VERSION, file, ("chaincode_language", b"cobol")],
-            "BCS.4006005",
-            "golang",
-        ),
-        (
-            &[NAME, VERSION, file, ("db_type", b"couchdb")],
-            "BCS.5010501",
-            "couchdb",
-        ),
-        (
-            &[NAME, VERSION, file, ("db_type", b"x")],
-            "BCS.4006005",
-            "db_type",
-        ),
-        (
-            &[NAME, VERSION, file, ("security_check", b"true")],
-            "BCS.5010501",
-            "security check",
-        ),
-        (
-            &[NAME, VERSION, file, ("security_check", b"x")],
-            "BCS.4006005",
-            "security_check",
-        ),
-        (
-            &[NAME, VERSION, file, ("description", long.as_bytes())],
-            "BCS.4006005",
-            "500",
-        ),
-        (
-            &[NAME, VERSION, file, ("target_peers", b"{")],
-            "BCS.4006003",
-            "target_peers",
-        ),
-        (
-            &[NAME, VERSION, file, ("target_peers", b"[]")],
-            "BCS.4006005",
-            "leave it out",
-        ),
-        (
-            &[
-                NAME,
-                VERSION,
-                file,
-                ("target_peers", br#"[{"peer_id":"peer-x"}]"#),
-            ],
-            "BCS.4002903",
-            "no peer peer-x",
-        ),
-        (&many, "BCS.4006005", "more than 32 fields"),
-    ];
-    for (fields, wanted, part) in cases {
-        let (status, got, text) = install(&bench, &form(fields)).await;
-        assert_eq!(got, wanted, "{text}");
-        assert!(
-            status >= 400 && text.contains(part),
-            "{part:?} is missing in: {text}"
-        );
+    refuses(&bench, &many, "BCS.4006005", "more than 32 fields").await;
+}
+
+#[tokio::test]
+async fn bad_fields_are_refused_by_name() {
+    let bench = Bench::with_instance().await;
+    let good = zip_of(&[("package.json", b"{}")]);
+    let long = "x".repeat(501);
+    let (bad, not_built) = ("BCS.4006005", "BCS.5010501");
+    let stranger = r#"[{"peer_id":"peer-x"}]"#;
+    for (field, value, code, part) in [
+        ("chaincode_name", "Bad", bad, "6 to 25"),
+        ("chaincode_version", "v1", bad, "such as 1.0"),
+        ("chaincode_language", "cobol", bad, "golang"),
+        ("db_type", "couchdb", not_built, "couchdb"),
+        ("db_type", "x", bad, "db_type"),
+        ("security_check", "true", not_built, "security check"),
+        ("security_check", "x", bad, "security_check"),
+        ("description", &long, bad, "500"),
+        ("target_peers", "{", "BCS.4006003", "target_peers"),
+        ("target_peers", "[]", bad, "leave it out"),
+        ("target_peers", stranger, "BCS.4002903", "no peer peer-x"),
+    ] {
+        // The last of two fields with one name counts.
+        let fields = [NAME, VERSION, ("file", &good), (field, value.as_bytes())];
+        refuses(&bench, &fields, code, part).await;
     }
 }
 
@@ -167,88 +133,40 @@ async fn bodies_that_are_no_forms_or_too_large_are_refused() {
 }
 
 #[tokio::test]
-async fn questions_and_instantiations_are_refused_by_name() {
+async fn questions_are_refused_by_name() {
     let bench = Bench::with_instance().await;
-    let base = "/v2/agent/apis/chaincode";
-    let list = "/v2/agent/apis/chaincodes";
-    let body = |channel: &str| {
+    let missing = (400, "BCS.4006009");
+    for (path, wanted) in [
+        ("chaincode/versions", missing),
+        ("chaincode/install", missing),
+        ("chaincode/instantiate", missing),
+        ("chaincodes?limit=51", (400, "BCS.4006005")),
+        ("chaincodes?blockchain_id=x", (404, "BCS.4001011")),
+        // No node runs, and nothing is remembered in its place.
+        ("chaincodes", (500, "BCS.4009100")),
+    ] {
+        let request = bench.request("GET", &format!("/v2/agent/apis/{path}"));
+        let (got, answer) = bench.send(request, b"").await;
+        assert_eq!((got, code(&answer)), wanted, "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn instantiations_are_refused_by_name() {
+    let bench = Bench::with_instance().await;
+    let on = |channel: &str| {
         format!(
             r#"{{"chaincode_name":"assets","chaincode_version":"1.0","channel_name":"{channel}"}}"#
         )
     };
-    for (method, path, body, status, wanted) in [
-        (
-            "GET",
-            format!("{base}/versions"),
-            String::new(),
-            400,
-            "BCS.4006009",
-        ),
-        (
-            "GET",
-            format!("{base}/install"),
-            String::new(),
-            400,
-            "BCS.4006009",
-        ),
-        (
-            "GET",
-            format!("{base}/instantiate"),
-            String::new(),
-            400,
-            "BCS.4006009",
-        ),
-        (
-            "GET",
-            format!("{list}?limit=51"),
-            String::new(),
-            400,
-            "BCS.4006005",
-        ),
-        (
-            "GET",
-            format!("{list}?blockchain_id=x"),
-            String::new(),
-            404,
-            "BCS.4001011",
-        ),
-        // No node runs, and nothing is remembered in its place.
-        ("GET", list.to_owned(), String::new(), 500, "BCS.4009100"),
-        (
-            "POST",
-            format!("{base}/instantiate"),
-            "{".into(),
-            400,
-            "BCS.4006003",
-        ),
-        (
-            "POST",
-            format!("{base}/instantiate"),
-            "{}".into(),
-            400,
-            "BCS.4006003",
-        ),
-        (
-            "POST",
-            format!("{base}/instantiate"),
-            body("nowhere"),
-            400,
-            "BCS.4006012",
-        ),
-        (
-            "POST",
-            format!("{base}/instantiate"),
-            body("channel"),
-            500,
-            "BCS.4009100",
-        ),
+    for (body, wanted) in [
+        ("{".to_owned(), (400, "BCS.4006003")),
+        ("{}".to_owned(), (400, "BCS.4006003")),
+        (on("nowhere"), (400, "BCS.4006012")),
+        (on("channel"), (500, "BCS.4009100")),
     ] {
-        let request = bench.request(method, &path);
+        let request = bench.request("POST", "/v2/agent/apis/chaincode/instantiate");
         let (got, answer) = bench.send(request, body.as_bytes()).await;
-        assert_eq!(
-            (got, code(&answer)),
-            (status, wanted),
-            "{method} {path}: {answer}"
-        );
+        assert_eq!((got, code(&answer)), wanted, "{body}: {answer}");
     }
 }

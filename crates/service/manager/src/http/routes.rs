@@ -53,6 +53,122 @@ pub(crate) struct Route {
     pub(crate) endpoint: Endpoint,
 }
 
+/// The rows that are not BCS's operations: method, pattern, guard, endpoint.
+const OWN: &[(&str, &str, Guard, Endpoint)] = &[
+    (
+        "POST",
+        "/selvage/v1/sessions",
+        Guard::Public,
+        Endpoint::Login,
+    ),
+    (
+        "DELETE",
+        "/selvage/v1/sessions",
+        Guard::Known,
+        Endpoint::Logout,
+    ),
+    ("GET", "/selvage/v1/whoami", Guard::Known, Endpoint::WhoAmI),
+    ("GET", "/healthz", Guard::Public, Endpoint::Health),
+    (
+        "GET",
+        "/v2/agent/apis/tokens",
+        Guard::Public,
+        Endpoint::AgentToken,
+    ),
+    ("GET", "/v2/agent/apis/peers", Guard::Known, Endpoint::Peers),
+    (
+        "GET",
+        "/v2/agent/apis/channel/{channel_id}/summary",
+        Guard::Known,
+        Endpoint::Summary,
+    ),
+    (
+        "GET",
+        "/v2/agent/apis/channel/{channel_id}/blocks",
+        Guard::Known,
+        Endpoint::Blocks,
+    ),
+    (
+        "GET",
+        "/v2/agent/apis/channel/{channel_id}/transactions",
+        Guard::Known,
+        Endpoint::Transactions,
+    ),
+    (
+        "GET",
+        "/v2/agent/apis/channel/{channel_id}/transactions/count",
+        Guard::Known,
+        Endpoint::TransactionCount,
+    ),
+    (
+        "GET",
+        "/v2/agent/apis/channel/{channel_id}/blocks/{block_number}/transactions",
+        Guard::Known,
+        Endpoint::BlockTransactions,
+    ),
+    (
+        "GET",
+        "/v2/agent/apis/channel/{channel_id}/transactions/{transaction_id}/detail",
+        Guard::Known,
+        Endpoint::TransactionDetail,
+    ),
+    (
+        "GET",
+        "/v2/agent/apis/channel/{channel_id}/search",
+        Guard::Known,
+        Endpoint::Search,
+    ),
+    (
+        "GET",
+        "/v2/agent/apis/channel/{channel_id}/live",
+        Guard::Known,
+        Endpoint::Live,
+    ),
+    (
+        "POST",
+        "/v2/agent/apis/chaincode",
+        Guard::Known,
+        Endpoint::InstallChaincode,
+    ),
+    // As BCS's own pages have it.
+    (
+        "POST",
+        "/v2/agent/apis/chaincode/install",
+        Guard::Known,
+        Endpoint::InstallChaincode,
+    ),
+    (
+        "POST",
+        "/v2/agent/apis/chaincode/instantiate",
+        Guard::Known,
+        Endpoint::InstantiateChaincode,
+    ),
+    (
+        "GET",
+        "/v2/agent/apis/chaincodes",
+        Guard::Known,
+        Endpoint::Chaincodes,
+    ),
+    (
+        "GET",
+        "/v2/agent/apis/chaincode/versions",
+        Guard::Known,
+        Endpoint::ChaincodeVersions,
+    ),
+    (
+        "GET",
+        "/v2/agent/apis/chaincode/install",
+        Guard::Known,
+        Endpoint::ChaincodeInstalls,
+    ),
+    (
+        "GET",
+        "/v2/agent/apis/chaincode/instantiate",
+        Guard::Known,
+        Endpoint::ChaincodeInstantiations,
+    ),
+];
+
 /// The whole table.
 pub(crate) fn routes() -> Vec<Route> {
     let mut all: Vec<Route> = OPERATIONS
@@ -69,146 +185,13 @@ pub(crate) fn routes() -> Vec<Route> {
             endpoint: Endpoint::Bcs(operation.number),
         })
         .collect();
-    let channel = "/v2/agent/apis/channel/{channel_id}";
-    let chaincode = "/v2/agent/apis/chaincode";
-    let own = [
-        (
-            "POST",
-            "/selvage/v1/sessions".to_owned(),
-            Guard::Public,
-            Endpoint::Login,
-        ),
-        (
-            "DELETE",
-            "/selvage/v1/sessions".to_owned(),
-            Guard::Known,
-            Endpoint::Logout,
-        ),
-        (
-            "GET",
-            "/selvage/v1/whoami".to_owned(),
-            Guard::Known,
-            Endpoint::WhoAmI,
-        ),
-        (
-            "GET",
-            "/healthz".to_owned(),
-            Guard::Public,
-            Endpoint::Health,
-        ),
-        (
-            "GET",
-            "/v2/agent/apis/tokens".to_owned(),
-            Guard::Public,
-            Endpoint::AgentToken,
-        ),
-        (
-            "GET",
-            "/v2/agent/apis/peers".to_owned(),
-            Guard::Known,
-            Endpoint::Peers,
-        ),
-        (
-            "GET",
-            format!("{channel}/summary"),
-            Guard::Known,
-            Endpoint::Summary,
-        ),
-        (
-            "GET",
-            format!("{channel}/blocks"),
-            Guard::Known,
-            Endpoint::Blocks,
-        ),
-        (
-            "GET",
-            format!("{channel}/transactions"),
-            Guard::Known,
-            Endpoint::Transactions,
-        ),
-        (
-            "GET",
-            format!("{channel}/transactions/count"),
-            Guard::Known,
-            Endpoint::TransactionCount,
-        ),
-        (
-            "GET",
-            format!("{channel}/blocks/{{block_number}}/transactions"),
-            Guard::Known,
-            Endpoint::BlockTransactions,
-        ),
-        (
-            "GET",
-            format!("{channel}/transactions/{{transaction_id}}/detail"),
-            Guard::Known,
-            Endpoint::TransactionDetail,
-        ),
-        (
-            "GET",
-            format!("{channel}/search"),
-            Guard::Known,
-            Endpoint::Search,
-        ),
-        (
-            "GET",
-            format!("{channel}/live"),
-            Guard::Known,
-            Endpoint::Live,
-        ),
-        (
-            "POST",
-            chaincode.to_owned(),
-            Guard::Known,
-            Endpoint::InstallChaincode,
-        ),
-        // As BCS's own pages have it.
-        (
-            "POST",
-            format!("{chaincode}/install"),
-            Guard::Known,
-            Endpoint::InstallChaincode,
-        ),
-        (
-            "POST",
-            format!("{chaincode}/instantiate"),
-            Guard::Known,
-            Endpoint::InstantiateChaincode,
-        ),
-        (
-            "GET",
-            "/v2/agent/apis/chaincodes".to_owned(),
-            Guard::Known,
-            Endpoint::Chaincodes,
-        ),
-        (
-            "GET",
-            format!("{chaincode}/versions"),
-            Guard::Known,
-            Endpoint::ChaincodeVersions,
-        ),
-        (
-            "GET",
-            format!("{chaincode}/install"),
-            Guard::Known,
-            Endpoint::ChaincodeInstalls,
-        ),
-        (
-            "GET",
-            format!("{chaincode}/instantiate"),
-            Guard::Known,
-            Endpoint::ChaincodeInstantiations,
-        ),
-    ];
-    all.extend(
-        own.into_iter()
-            .map(|(method, pattern, guard, endpoint)| Route {
-                method,
-                pattern,
-                guard,
-                endpoint,
-            }),
-    );
+    let own = OWN.iter().map(|&(method, pattern, guard, endpoint)| Route {
+        method,
+        pattern: pattern.to_owned(),
+        guard,
+        endpoint,
+    });
+    all.extend(own);
     // The more literal a pattern, the earlier it is tried: `flavors` before `{blockchain_id}`.
     all.sort_by_key(|r| r.pattern.matches('{').count());
     all

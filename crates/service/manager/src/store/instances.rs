@@ -1,6 +1,7 @@
 //! Instances and the ports they hold.
 
 use selvage_manager_api::validate::CreateSpec;
+use selvage_manager_api::{ApiError, ErrorCode};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -51,6 +52,23 @@ pub(crate) struct InstanceRow {
     pub(crate) spec: CreateSpec,
     pub(crate) network: Option<Network>,
     pub(crate) password_hash: String,
+}
+
+impl InstanceRow {
+    /// Refuses, in BCS's words, an instance that is being made or unmade.
+    pub(crate) fn require_ready(&self) -> Result<(), ApiError> {
+        match self.state {
+            InstanceState::Ready => Ok(()),
+            InstanceState::Creating => Err(ApiError::new(
+                ErrorCode::BeingCreated,
+                "Operation failed. The BCS service is being created.",
+            )),
+            InstanceState::Deleting => Err(ApiError::new(
+                ErrorCode::BeingDeleted,
+                "Operation failed. The BCS service is being deleted.",
+            )),
+        }
+    }
 }
 
 /// An instance to be added together with the operation that creates it.
