@@ -255,7 +255,7 @@ impl Desk {
             ApiError::new(
                 ErrorCode::BadChannelName,
                 format!(
-                    "Invalid channel name. The instance has {}",
+                    "Invalid channel name. This instance has the channels {}",
                     known.join(", ")
                 ),
             )
