@@ -171,7 +171,7 @@ impl Instance {
             ),
         ] {
             let call = Invocation::new("assets", "Put").args(["k", "v"]);
-            let proposal = Proposal::new(&user, &self.channel, &call);
+            let proposal = Proposal::new(&user, &self.channel, call);
             let answer = peer.process(proposal.signed.clone()).await.unwrap();
             let mut answers = Vec::new();
             if peers_too {
