@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How long a service may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the system may take to give back the port of a killed service.
-const MOMENT: Duration = Duration::from_secs(1);
+const MOMENT: Duration = Duration::from_secs(3);
 /// How often `up` asks again when a service hangs up.
 const HANG_UPS: u32 = 5;
 /// Exit status when another service has the data folder; sysexits.h calls it EX_TEMPFAIL.

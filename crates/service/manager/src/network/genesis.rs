@@ -253,7 +253,7 @@ mod tests {
     use selvage_channel::ChannelConfig;
     use selvage_crypto::issue::{Authority, LeafProfile, Validity};
     use selvage_crypto::{Certificate, PrivateKey};
-    use selvage_identity::{Policy as _, SignedData, SigningIdentity};
+    use selvage_identity::{SignedData, SigningIdentity};
     use selvage_proto::common::Block;
 
     fn signing(msp: &Path, org: &Org) -> SigningIdentity {
