@@ -137,6 +137,7 @@ async fn chaincode_comes_from_zips_folders_and_packages() {
     assert_eq!(query(&service, "ledger", &["Edition"]).await, "second");
     a_go_folder_from_the_command_line(&service).await;
     a_fabric_package_from_the_command_line(&service).await;
+    an_upgrade_that_does_not_run(&service).await;
 
     service.down();
     service.up_again();
@@ -432,6 +433,21 @@ async fn a_fabric_package_from_the_command_line(service: &Service) {
     let id = package_id("any_label", &package);
     deployed(&output, &["packaged v7", &id]);
     assert_eq!(query(service, "packaged", &["Edition"]).await, "packaged");
+}
+
+/// It builds, and ends as soon as it is started: the version before has to answer again.
+async fn an_upgrade_that_does_not_run(service: &Service) {
+    let zip = zip_of(&[
+        ("package.json", PACKAGE_JSON),
+        ("index.js", "throw new Error('never');"),
+    ]);
+    let path = service.folder().join("ends.zip");
+    std::fs::write(&path, zip).unwrap();
+    let output = deploy(service, &["ledger", path.to_str().unwrap()]);
+    let words = ["6709", "earlier version 1.1 is in force again"];
+    not_deployed(&output, &words);
+    assert_eq!(query(service, "ledger", &["Edition"]).await, "second");
+    submit(service, "ledger", &["Put", "c", "9"]).await;
 }
 
 #[test]

@@ -101,7 +101,8 @@ pub struct InitArgs {
 
 /// Body of `POST /chaincode/instantiate`. Behind it is Fabric's lifecycle: every organisation that
 /// this instance has in the channel approves, the definition is committed with the next sequence,
-/// and the chaincode is called once on each peer that runs it.
+/// and the chaincode is called once on each peer that runs it. When an upgrade does not start, or its
+/// initialisation refuses, the definition before it comes into force again and the answer is an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InstantiateChaincodeRequest {
     /// Name it was installed under.

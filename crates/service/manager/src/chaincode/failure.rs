@@ -168,8 +168,7 @@ pub(super) fn kind_of(broken: &Broken) -> Kind {
 }
 
 /// The error for whoever asked.
-pub(super) fn instantiate(broken: &Broken) -> ApiError {
-    let kind = kind_of(broken);
+pub(super) fn instantiate(kind: Kind, broken: &Broken) -> ApiError {
     ApiError::new(
         ErrorCode::NotInstantiated,
         format!(
@@ -238,7 +237,7 @@ mod tests {
                 reason: reason.to_owned(),
             };
             assert_eq!(kind_of(&broken).code, code, "{reason}");
-            let error = instantiate(&broken);
+            let error = instantiate(kind_of(&broken), &broken);
             assert!(error.message.ends_with(reason) && error.message.contains(code));
         }
     }

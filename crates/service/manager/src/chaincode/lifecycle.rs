@@ -58,6 +58,15 @@ pub(super) struct Wanted {
     /// Nodes that have the package.
     pub(super) runs_on: Vec<String>,
     pub(super) init: Option<InitArgs>,
+    /// What was in force before, and can be again.
+    pub(super) before: Option<Before>,
+}
+
+/// An earlier definition whose packages are still there.
+#[derive(Debug)]
+pub(super) struct Before {
+    pub(super) definition: Definition,
+    pub(super) packages: BTreeMap<String, String>,
 }
 
 /// Approves, commits, initialises and waits until the chaincode answers wherever it is installed.
@@ -97,6 +106,22 @@ pub(super) async fn instantiate(
     let peers = site.peers_in(channel).filter(runs);
     try_join_all(peers.map(|at| answers(fabric, at, channel, &definition.name))).await?;
     Ok(())
+}
+
+/// Puts an earlier definition in force again, after one that does not work was committed. It gets a
+/// sequence of its own, as Fabric's ledger has no way back.
+pub(super) async fn go_back(
+    fabric: &dyn Fabric,
+    site: &Site,
+    channel: &ChannelPlan,
+    before: &Before,
+) -> Result<(), ManagerError> {
+    let definition = &before.definition;
+    let package = |hash: &str| before.packages.get(hash).map(String::as_str);
+    approve(fabric, site, channel, definition, &package).await?;
+    fabric.commit(site, channel, definition).await?;
+    let arrived = |d: &Committed| d.name == definition.name && d.sequence >= definition.sequence;
+    arrive(fabric, site, channel, &arrived).await
 }
 
 async fn approve<'a>(

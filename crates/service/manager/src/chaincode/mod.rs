@@ -42,7 +42,7 @@ use crate::fabric::{Fabric, Site};
 use crate::network::{ChannelPlan, Network};
 use crate::service::Manager;
 use crate::store::{FailedRow, InstanceRow, Store};
-use lifecycle::Wanted;
+use lifecycle::{Before, Broken, Stage, Wanted};
 use survey::Survey;
 use view::View;
 
@@ -281,19 +281,7 @@ impl Desk {
         let done =
             lifecycle::instantiate(self.fabric.as_ref(), &self.site, channel, &wanted, say).await;
         if let Err(broken) = done {
-            let kind = failure::kind_of(&broken);
-            let failed = FailedRow {
-                channel: channel.name.clone(),
-                name: name.clone(),
-                version: version.clone(),
-                code: kind.code.to_owned(),
-                reason: kind.reason.to_owned(),
-                detail: broken.reason.clone(),
-            };
-            self.store
-                .put_failed_instantiation(&self.instance, &failed)
-                .await?;
-            return Err(failure::instantiate(&broken));
+            return Err(self.gone_wrong(channel, &wanted, broken, say).await?);
         }
         self.store
             .instantiated(
@@ -312,6 +300,41 @@ impl Desk {
             package_id,
             result: "success".to_owned(),
         })
+    }
+
+    /// Keeps why instantiating failed. When a definition was committed that does not work, the one
+    /// before comes into force again.
+    async fn gone_wrong(
+        &self,
+        channel: &ChannelPlan,
+        wanted: &Wanted,
+        mut broken: Broken,
+        say: Say<'_>,
+    ) -> Result<ApiError, ApiError> {
+        let kind = failure::kind_of(&broken);
+        let committed = matches!(broken.stage, Stage::Init | Stage::Start);
+        if let (true, Some(before)) = (committed, &wanted.before) {
+            let version = &before.definition.version;
+            say(format!("going back to version {version}"));
+            let fabric = self.fabric.as_ref();
+            let outcome = lifecycle::go_back(fabric, &self.site, channel, before).await;
+            broken.reason += &match outcome {
+                Ok(()) => format!("; the earlier version {version} is in force again"),
+                Err(error) => format!("; going back to version {version} failed too: {error}"),
+            };
+        }
+        let failed = FailedRow {
+            channel: channel.name.clone(),
+            name: wanted.definition.name.clone(),
+            version: wanted.definition.version.clone(),
+            code: kind.code.to_owned(),
+            reason: kind.reason.to_owned(),
+            detail: broken.reason.clone(),
+        };
+        self.store
+            .put_failed_instantiation(&self.instance, &failed)
+            .await?;
+        Ok(failure::instantiate(kind, &broken))
     }
 
     /// Checks a request against what is there, and makes the definition of it. Nothing is changed.
@@ -356,19 +379,21 @@ impl Desk {
                 channel.name
             )));
         }
+        let kept = current.as_ref();
         let definition = Definition {
             name: name.clone(),
             version: version.clone(),
-            sequence: current.as_ref().map_or(0, |c| c.sequence) + 1,
+            sequence: kept.map_or(0, |c| c.sequence) + 1,
             endorsement: endorsers.map(|e| e.policy).unwrap_or_else(|| {
-                let kept = current.as_ref().map(|c| c.validation_parameter.clone());
+                let kept = kept.map(|c| c.validation_parameter.clone());
                 kept.map_or(EndorsementPolicy::Default, EndorsementPolicy::Committed)
             }),
-            collections: collections.or_else(|| current.and_then(|c| c.collections)),
+            collections: collections.or_else(|| kept.and_then(|c| c.collections.clone())),
             init_required: init.is_some(),
             ..Definition::default()
         };
         Ok(Wanted {
+            before: current.and_then(|c| before(&survey, channel, c, &definition)),
             definition,
             packages,
             runs_on,
@@ -390,6 +415,30 @@ impl Desk {
         let all = definitions(self.fabric.as_ref(), &self.site, channel).await;
         Ok(all.map_err(unwell)?.into_iter().find(|d| d.name == name))
     }
+}
+
+/// The definition in force as it can come back after `next`: with its policy and its packages, but
+/// with the collections of `next`, because a collection cannot be taken away again.
+fn before(
+    survey: &Survey<'_>,
+    channel: &ChannelPlan,
+    current: Committed,
+    next: &Definition,
+) -> Option<Before> {
+    let (packages, _) = installed_in(survey, channel, &current.name, &current.version).ok()?;
+    Some(Before {
+        packages,
+        definition: Definition {
+            name: current.name,
+            version: current.version,
+            sequence: next.sequence + 1,
+            endorsement: EndorsementPolicy::Committed(current.validation_parameter),
+            collections: next.collections.clone(),
+            // An initialisation in between would be taken for that of another version.
+            init_required: current.init_required && !next.init_required,
+            ..Definition::default()
+        },
+    })
 }
 
 /// Refuses a policy that the installed chaincode could not satisfy.

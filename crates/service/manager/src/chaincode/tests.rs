@@ -462,6 +462,29 @@ async fn a_chaincode_that_starts_is_waited_for_and_one_that_ends_is_not() {
     let error = bench.instantiate("1.1").await.expect_err("it ended");
     assert!(error.message.contains("6709"), "{error}");
     assert!(error.message.contains("exited with 1"), "{error}");
+    let back = "the earlier version 1.0 is in force again";
+    assert!(error.message.contains(back), "{error}");
+    let committed = bench.peers.committed.lock().clone();
+    let last = committed.last().expect("definitions");
+    assert_eq!((last.version.as_str(), last.sequence), ("1.0", 3));
+    let result = bench.desk.instantiations("assets").await;
+    let result = result.expect("where").result;
+    assert_eq!(result[0].instantiate_info.code, "6709");
+    assert_eq!((result[0].version.as_str(), result[0].sequence), ("1.1", 3));
+}
+
+#[tokio::test]
+async fn what_was_not_committed_needs_no_way_back() {
+    let bench = Bench::new().await;
+    bench.install("1.0", b"one").await.expect("installed");
+    bench.instantiate("1.0").await.expect("defined");
+    bench.install("1.1", b"two").await.expect("installed");
+    *bench.peers.commit_error.lock() = Some("o refused the message: BAD_REQUEST".into());
+    let error = bench.instantiate("1.1").await.expect_err("refused");
+    assert!(error.message.contains("6713"), "{error}");
+    assert!(!error.message.contains("in force"), "{error}");
+    *bench.peers.commit_error.lock() = None;
+    assert_eq!(bench.instantiate("1.1").await.expect("upgraded"), 2);
 }
 
 #[tokio::test]
