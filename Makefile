@@ -40,8 +40,8 @@ test: build ## Set up, then run every check and every test
 
 .PHONY: bench
 bench: build ## Measure; prints figures, changes nothing
-	tools/bench/run.sh
+	tools/bench/run.py
 
 .PHONY: clean
 clean: ## Remove what was built (not the data of a network)
-	rm -rf target build web/dist web/node_modules examples/*/node_modules examples/*/dist
+	rm -rf target build web/dist web/node_modules {examples/*,tests/browser}/{node_modules,dist}
