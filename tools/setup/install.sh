@@ -13,10 +13,13 @@ for tool in cargo npm node go python3 cc git openssl; do
   command -v "$tool" >/dev/null || fail "$tool is missing: install it and run this again"
 done
 
-# Debian packages: the sandbox for chaincode, and a browser for the console's test.
+# Debian packages: the sandbox for chaincode, and for the console's test a browser and a font that
+# has Chinese, without which its pictures show boxes.
 packages=()
+has_chinese_font() { command -v fc-list >/dev/null && [[ -n $(fc-list :lang=zh) ]]; }
 command -v bwrap >/dev/null || packages+=(bubblewrap)
 command -v chromium >/dev/null || packages+=(chromium)
+has_chinese_font || packages+=(fontconfig fonts-wqy-microhei)
 command -v curl >/dev/null || packages+=(curl)
 if ((${#packages[@]})); then
   if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then

@@ -1,4 +1,4 @@
-import { useCallback, useEffect, useState } from 'react';
+import { useCallback, useEffect, useRef, useState } from 'react';
 
 import { ApiError, Unreachable } from './api';
 import { useSession } from './session';
@@ -11,19 +11,25 @@ export type Loaded<Value> =
 const RETRY_MS = 1_000;
 
 /**
- * Loads a value, again whenever one of `inputs` changes, and again by itself while the service cannot be reached. A session that
- * has ended signs out.
+ * Loads the value that `inputs` name, again whenever `news` changes, and again by itself while the service cannot be reached: what
+ * is shown of the same inputs stays meanwhile. A session that has ended signs out.
  */
-export function useLoaded<Value>(load: () => Promise<Value>, inputs: unknown[]): Loaded<Value> {
+export function useLoaded<Value>(load: () => Promise<Value>, inputs: unknown[], news?: unknown): Loaded<Value> {
     const { expired } = useSession();
     const [result, setResult] = useState<Loaded<Value>>({ state: 'loading' });
     const [round, setRound] = useState(0);
+    const shown = useRef<unknown[]>(undefined);
     const again = useCallback(() => setRound((r) => r + 1), []);
     useEffect(() => {
         let current = true;
         let retry: ReturnType<typeof setTimeout> | undefined;
         load().then(
-            (value) => current && setResult({ state: 'ready', value, again }),
+            (value) => {
+                if (current) {
+                    shown.current = inputs;
+                    setResult({ state: 'ready', value, again });
+                }
+            },
             (error: Error) => {
                 if (!current) {
                     return;
@@ -34,6 +40,9 @@ export function useLoaded<Value>(load: () => Promise<Value>, inputs: unknown[]):
                 }
                 if (error instanceof Unreachable) {
                     retry = setTimeout(again, RETRY_MS);
+                    if (inputs.every((input, index) => input === shown.current?.[index])) {
+                        return;
+                    }
                 }
                 setResult({ state: 'failed', error, again });
             },
@@ -42,7 +51,7 @@ export function useLoaded<Value>(load: () => Promise<Value>, inputs: unknown[]):
             current = false;
             clearTimeout(retry);
         };
-    }, [...inputs, round]);
+    }, [...inputs, news, round]);
     return result;
 }
 

@@ -25,6 +25,7 @@ const colors: CSSVariablesResolver = () => ({
         '--mantine-color-placeholder': '#6b7178',
         '--mantine-color-teal-light-color': '#066649',
         '--mantine-color-red-light-color': '#b02020',
+        '--mantine-color-yellow-light-color': '#7a4100',
     },
     dark: { '--mantine-color-dimmed': '#a8a8a8', '--mantine-color-placeholder': '#9a9a9a' },
 });

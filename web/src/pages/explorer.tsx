@@ -69,15 +69,15 @@ export function Explorer() {
 
 const CONNECTIONS = {
     opening: { color: 'gray', words: 'connecting' },
-    live: { color: 'teal', words: 'live' },
-    lost: { color: 'red', words: 'offline' },
+    live: { color: 'teal.6', words: 'live' },
+    lost: { color: 'red.6', words: 'offline' },
 } as const;
 
 /** `news` changes with whatever may have changed the figures. */
 function Counters({ at, connection, news }: { at: At; connection: Connection; news: string }) {
     const { t } = useWords();
     const { api } = useSession();
-    const summary = useLoaded(() => api.summary(at), [api, at.instance, at.channel, news]);
+    const summary = useLoaded(() => api.summary(at), [api, at.instance, at.channel], news);
     const { color, words } = CONNECTIONS[connection];
     return (
         <Card withBorder padding="md">
@@ -115,7 +115,7 @@ interface ListProps<Row> {
 function Blocks({ at, offset, live, round, go }: ListProps<BlockRow>) {
     const { t } = useWords();
     const { api } = useSession();
-    const page = useLoaded(() => api.blocks(at, offset, PAGE), [api, at.instance, at.channel, offset, round]);
+    const page = useLoaded(() => api.blocks(at, offset, PAGE), [api, at.instance, at.channel, offset], round);
     return (
         <Shown of={page}>
             {({ count, data }) => {
@@ -138,7 +138,7 @@ function Blocks({ at, offset, live, round, go }: ListProps<BlockRow>) {
 function Transactions({ at, offset, live, round, go }: ListProps<TransactionRow>) {
     const { t } = useWords();
     const { api } = useSession();
-    const page = useLoaded(() => api.transactions(at, offset, PAGE), [api, at.instance, at.channel, offset, round]);
+    const page = useLoaded(() => api.transactions(at, offset, PAGE), [api, at.instance, at.channel, offset], round);
     return (
         <Shown of={page}>
             {({ count, data }) => {

@@ -5,6 +5,7 @@ import type { Instance, InstanceRow } from '../api';
 import { useWords } from '../language';
 import { useLoaded } from '../load';
 import { Figure, Status } from '../parts/marks';
+import { Prose } from '../parts/prose';
 import { Empty, Shown } from '../parts/states';
 import { channelPath } from '../place';
 import { useSession } from '../session';
@@ -29,7 +30,9 @@ export function Instances() {
                             ))}
                         </Stack>
                     ) : (
-                        <Empty>{t('noInstances')}</Empty>
+                        <Empty>
+                            <Prose>{t('noInstances')}</Prose>
+                        </Empty>
                     )
                 }
             </Shown>

@@ -4,6 +4,7 @@ import { type SubmitEvent, useState } from 'react';
 import { Api, ApiError, type Session } from '../api';
 import { useWords } from '../language';
 import { LanguageChoice } from '../parts/frame';
+import { Prose } from '../parts/prose';
 import { Failure } from '../parts/states';
 import { useTitle } from '../title';
 
@@ -48,7 +49,7 @@ export function SignIn({ enter, hasExpired }: { enter: (session: Session) => voi
                         />
                         <PasswordInput
                             label={t('password')}
-                            description={t('passwordHint')}
+                            description={<Prose>{t('passwordHint')}</Prose>}
                             name="password"
                             autoComplete="current-password"
                             autoFocus

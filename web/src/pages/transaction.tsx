@@ -37,7 +37,7 @@ export function TransactionPage() {
                         <Stack>
                             <Head at={at} transaction={transaction} />
                             <Reads of={transaction.read_set} />
-                            <Writes of={transaction.write_set} />
+                            <Writes of={transaction.write_set} isValid={transaction.validation_code === 'VALID'} />
                         </Stack>
                     ) : (
                         <Empty>{t('noTransaction', { id })}</Empty>
@@ -146,7 +146,7 @@ export function withoutHash(name: string): string {
     return name.replace(/([0-9a-f]{8})[0-9a-f]{32}/g, '$1…');
 }
 
-function Sets<Item>({ title, nothing, of, columns, row }: SetsProps<Item>) {
+function Sets<Item>({ title, nothing, note, of, columns, row }: SetsProps<Item>) {
     const { t } = useWords();
     const spaces = Object.entries(of).filter(([, items]) => items.length > 0);
     return (
@@ -155,6 +155,11 @@ function Sets<Item>({ title, nothing, of, columns, row }: SetsProps<Item>) {
                 {title}
             </Title>
             {spaces.length === 0 && <Empty>{nothing}</Empty>}
+            {spaces.length > 0 && note && (
+                <Text size="sm" mt={4}>
+                    {note}
+                </Text>
+            )}
             {spaces.map(([space, items]) => (
                 <Table key={space} mt="xs" layout="fixed" aria-label={`${title} · ${space}`}>
                     <Table.Thead>
@@ -176,6 +181,8 @@ interface SetsProps<Item> {
     title: string;
     /** Said where there is none. */
     nothing: string;
+    /** Said of all there is. */
+    note?: string;
     /** By chaincode. */
     of: Record<string, Item[]>;
     /** What stands beside the key. */
@@ -213,12 +220,13 @@ function Reads({ of }: { of: TransactionDetail['read_set'] }) {
     );
 }
 
-function Writes({ of }: { of: TransactionDetail['write_set'] }) {
+function Writes({ of, isValid }: { of: TransactionDetail['write_set']; isValid: boolean }) {
     const { t } = useWords();
     return (
         <Sets
             title={t('writes')}
             nothing={t('nothingWritten')}
+            note={isValid ? undefined : t('notApplied')}
             of={of}
             columns={t('value')}
             row={(write) => (

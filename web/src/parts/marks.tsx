@@ -63,7 +63,7 @@ const BUSY = new Set(['IsCreating', 'IsUpgrading', 'IsScaling', 'IsDeleting', 'I
 /** What an instance is doing, in words. */
 export function Status({ value }: { value: string }) {
     const { language } = useWords();
-    const color = value === 'Normal' ? 'teal' : BUSY.has(value) ? 'yellow' : 'red';
+    const color = value === 'Normal' ? 'teal.6' : BUSY.has(value) ? 'yellow.6' : 'red.6';
     return (
         <Badge color={color} variant="dot" tt="none">
             {status(value, language)}

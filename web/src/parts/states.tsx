@@ -5,6 +5,7 @@ import { ApiError, Unreachable } from '../api';
 import { useWords } from '../language';
 import type { Loaded } from '../load';
 import { refusal } from '../words/refusals';
+import { Prose } from './prose';
 
 /** Shows that a value loads, why it did not come, or the value. */
 export function Shown<Value>({ of, children }: { of: Loaded<Value>; children: (value: Value) => ReactNode }) {
@@ -29,7 +30,9 @@ export function Failure({ error, again }: { error: Error; again?: () => void }) 
     if (error instanceof Unreachable) {
         return (
             <Alert color="yellow" title={t('unreachable')} my="md">
-                <Text size="sm">{t(again ? 'unreachableRetry' : 'unreachableHint')}</Text>
+                <Text size="sm">
+                    <Prose>{t(again ? 'unreachableRetry' : 'unreachableHint')}</Prose>
+                </Text>
             </Alert>
         );
     }

@@ -59,6 +59,7 @@ export const english = {
     deleted: 'deleted',
     nothingRead: 'It read nothing.',
     nothingWritten: 'It wrote nothing.',
+    notApplied: 'None of this took effect.',
     searchHint: 'Block number, block hash or transaction id',
     searchNothing: 'Nothing has the number, hash or id “{text}” in this channel.',
     searchOdd: '“{text}” is no block number, block hash or transaction id.',
