@@ -6,17 +6,23 @@
 //!
 //! What its driver promises:
 //!
-//! * Effects are carried out in the order given, and before the next input.
-//! * A block from [`Effect::Write`] is durable before [`Input::Persisted`] reports it, and reports
-//!   come in block order.
-//! * [`Effect::Accept`] is passed on to the client as success. Engines emit it only for messages in
-//!   durable blocks, so an acknowledged transaction survives a kill at any moment.
+//! * Effects are carried out in the order given, and before the next input. Writes to the block
+//!   store and to the journal only have to be *begun* in that order; their reports come later, each
+//!   kind in its own order.
+//! * A block from [`Effect::Write`] is durable before [`Input::Persisted`] reports it, and a record
+//!   from [`Effect::Journal`] before [`Input::Journaled`] does.
+//! * [`Effect::Accept`] is passed on to the client as success. Engines emit it only for messages that
+//!   survive a kill at any moment: in a durable block of this node (solo), or on the disks of a
+//!   quorum (Raft, BFT).
+//! * Messages from [`Effect::Send`] may be lost, doubled and overtaken, but not forged: the driver
+//!   knows who sent what it hands in as [`Input::Receive`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use selvage_proto::Message as _;
-use selvage_proto::common::{Block, Envelope, MetadataSignature};
+use selvage_proto::common::{Block, BlockHeader, Consenter, Envelope, MetadataSignature};
 
 use crate::cutter::{BatchLimits, message_size};
 
@@ -50,7 +56,7 @@ impl Submission {
 }
 
 /// What an engine needs from the channel's configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Parameters {
     /// The configuration's sequence number.
     pub sequence: u64,
@@ -58,6 +64,40 @@ pub struct Parameters {
     pub limits: BatchLimits,
     /// How long a batch may wait for company.
     pub timeout: Duration,
+    /// The engine's own settings, the `metadata` of the `ConsensusType` value:
+    /// `etcdraft.ConfigMetadata` or `smartbft.Options`, encoded; empty for solo.
+    pub metadata: Bytes,
+    /// The `Orderers` value, by which BFT channels name their consenters; empty for others.
+    pub consenters: Arc<[Consenter]>,
+}
+
+/// Another node of the channel, as its engine knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The consenter's number.
+    pub id: u64,
+    /// Where its cluster service listens.
+    pub host: String,
+    /// The port there.
+    pub port: u32,
+    /// The certificate it shows as a TLS client, PEM.
+    pub client_tls_cert: Bytes,
+    /// The certificate it shows as a TLS server, PEM.
+    pub server_tls_cert: Bytes,
+}
+
+/// Records for an engine's journal ([`crate::journal`]), written in one go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalWrite {
+    /// Counts up by one with each write of an engine; [`Input::Journaled`] names it.
+    pub sequence: u64,
+    /// The records, in order.
+    pub records: Vec<Bytes>,
+    /// Whether everything before may be forgotten: these records alone say what a restarted
+    /// engine needs.
+    pub checkpoint: bool,
+    /// Whether the records must be durable before the report. Others may be lost with the power.
+    pub sync: bool,
 }
 
 /// Something that happened.
@@ -82,6 +122,33 @@ pub enum Input {
         /// The new configuration, after a configuration block.
         parameters: Option<Parameters>,
     },
+    /// The journal write of this sequence, and every one before it, is as durable as it asked.
+    Journaled {
+        /// [`JournalWrite::sequence`].
+        sequence: u64,
+    },
+    /// The blocks that [`Effect::CatchUp`] asked for are durable, the last of them this one.
+    CaughtUp {
+        /// The newest block's header.
+        newest: BlockHeader,
+        /// Its consenter metadata, as [`Decision::consenter_metadata`].
+        consenter_metadata: Bytes,
+        /// The configuration now in force, when a configuration block was among them.
+        parameters: Option<Parameters>,
+    },
+    /// A message for this node could not be sent; more will not get through for a while.
+    Unreachable {
+        /// The consenter's number.
+        id: u64,
+    },
+    /// A message that another node forwarded, to be ordered if this node leads. Nobody here waits
+    /// for an answer.
+    Forwarded {
+        /// The message; its ticket means nothing.
+        submission: Submission,
+        /// Whether it is of type CONFIG.
+        is_config: bool,
+    },
     /// Regular passing of time, for engines with elections. One tick is the length the channel's
     /// consensus metadata says.
     Tick,
@@ -100,9 +167,15 @@ pub enum Rejection {
     /// Too many messages or bytes wait already.
     #[error("the ordering queue is full, try again")]
     Busy,
-    /// No node leads the channel at the moment.
+    /// No node led the channel for as long as a message may wait.
     #[error("no Raft leader")]
     NoLeader,
+    /// The message was handed on, but no block with it appeared for as long as a message may wait.
+    #[error("timed out waiting for the message to be ordered, try again")]
+    TimedOut,
+    /// This node is no consenter of the channel (any more).
+    #[error("this orderer is not a consenter of the channel")]
+    NotConsenter,
     /// The engine is being stopped.
     #[error("chain is stopped")]
     Stopped,
@@ -156,6 +229,36 @@ pub enum Effect {
         /// The message, engine-specific.
         message: Bytes,
     },
+    /// Hand this message to the node that leads. The engine keeps waiting for a block with it.
+    Forward {
+        /// The consenter's number.
+        to: u64,
+        /// The message.
+        submission: Submission,
+        /// Whether it is of type CONFIG.
+        is_config: bool,
+    },
+    /// Append these records to the engine's journal, then report [`Input::Journaled`].
+    Journal(JournalWrite),
+    /// Fetch the blocks after the newest one up to this number from other nodes, verify and store
+    /// them, then report [`Input::CaughtUp`]. Until then the engine emits no [`Effect::Write`].
+    CatchUp {
+        /// The last block to fetch.
+        through: u64,
+        /// A node that has it, if the engine knows one.
+        from: Option<u64>,
+    },
+    /// The nodes to speak with from now on, this one not among them.
+    Members(Vec<Member>),
+    /// Who leads changed; `None` while nobody does.
+    Leader(Option<u64>),
+    /// Which consenters the leader hears from, itself included; known on the leader only.
+    Active(Vec<u64>),
+    /// This node is no consenter any more: stop the engine and follow the channel.
+    Evicted,
+    /// The engine cannot go on without risking the channel's agreement, for this reason, which
+    /// says what to do. The driver stops the channel.
+    Halt(String),
 }
 
 /// A consensus engine of one channel.

@@ -10,16 +10,24 @@
 //! |---|---|
 //! | [`filters`] | `orderer/common/msgprocessor`, statuses of `broadcast` |
 //! | [`BlockCutter`] | `orderer/common/blockcutter` |
+//! | [`Batcher`] | the batch timer of the consenters' main loops |
+//! | [`journal`] | the write-ahead log of `orderer/consensus/etcdraft/storage.go` |
 //! | [`Engine`] | `consensus.Chain` |
 //! | [`solo::Solo`] | the solo consenter of Fabric 1 and 2 |
 //! | [`block::Tip`], [`block::sign_block`] | `multichannel.BlockWriter` |
 
+mod batcher;
 pub mod block;
 mod cutter;
 mod engine;
 pub mod filters;
+pub mod journal;
 mod maintenance;
 pub mod solo;
 
+pub use batcher::{Batcher, Cutting};
 pub use cutter::{BatchLimits, BlockCutter, Cut, message_size};
-pub use engine::{Decision, Effect, Engine, Input, Parameters, Rejection, Submission, Ticket};
+pub use engine::{
+    Decision, Effect, Engine, Input, JournalWrite, Member, Parameters, Rejection, Submission,
+    Ticket,
+};

@@ -1,33 +1,13 @@
 //! The single-node engine: every accepted message is ordered by this node alone.
-//!
-//! **Eager cutting.** Fabric keeps a lone transaction waiting for the whole batch timeout. Here,
-//! when no block is on its way to the disk, a message is cut at once; what arrives while one is
-//! being written shares the next. Under load blocks therefore grow by themselves, and the timeout
-//! is only the upper bound that the channel's configuration promises.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use bytes::Bytes;
 use selvage_proto::common::BlockHeader;
 
+use crate::batcher::{Batcher, Cutting};
 use crate::block::Tip;
-use crate::cutter::BlockCutter;
 use crate::engine::{Decision, Effect, Engine, Input, Parameters, Rejection, Submission, Ticket};
-
-/// When a batch that reached no limit is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cutting {
-    /// As Fabric: when the batch timeout ends.
-    Timeout,
-    /// As soon as no block is being written. When messages gathered behind the last block, that is
-    /// a sign of load, and the batch stays open for another `linger` so that fewer, larger blocks
-    /// reach the peers; zero never waits.
-    Eager {
-        /// How long a batch stays open under load.
-        linger: Duration,
-    },
-}
 
 /// Options of the solo engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,9 +23,7 @@ pub struct SoloOptions {
 impl Default for SoloOptions {
     fn default() -> Self {
         Self {
-            cutting: Cutting::Eager {
-                linger: Duration::from_millis(5),
-            },
+            cutting: Cutting::default(),
             max_waiting: 20_000,
             max_waiting_bytes: 64 << 20,
         }
@@ -66,13 +44,11 @@ pub struct Solo {
     options: SoloOptions,
     parameters: Parameters,
     tip: Tip,
-    cutter: BlockCutter<Submission>,
+    batcher: Batcher,
     in_flight: VecDeque<InFlight>,
     /// Messages behind a configuration block that is not in force yet.
     held: VecDeque<(Submission, bool)>,
     config_in_flight: Option<u64>,
-    timer: Option<u64>,
-    timers_started: u64,
     waiting: usize,
     waiting_bytes: usize,
     stopped: bool,
@@ -85,12 +61,10 @@ impl Solo {
             options,
             parameters,
             tip: Tip::after(newest),
-            cutter: BlockCutter::new(),
+            batcher: Batcher::new(options.cutting),
             in_flight: VecDeque::new(),
             held: VecDeque::new(),
             config_in_flight: None,
-            timer: None,
-            timers_started: 0,
             waiting: 0,
             waiting_bytes: 0,
             stopped: false,
@@ -134,60 +108,15 @@ impl Solo {
             return;
         }
         if is_config {
-            if let Some(batch) = self.cutter.cut() {
+            if let Some(batch) = self.batcher.flush(out) {
                 self.write(batch, false, out);
             }
             self.write(vec![submission], true, out);
-            self.stop_timer(out);
             return;
         }
-        let size = submission.size;
-        let cut = self
-            .cutter
-            .ordered(submission, size, &self.parameters.limits);
-        let was_cut = !cut.batches.is_empty();
-        for batch in cut.batches {
+        let idle = self.in_flight.is_empty();
+        for batch in self.batcher.add(submission, &self.parameters, idle, out) {
             self.write(batch, false, out);
-        }
-        self.after_ordering(was_cut, cut.pending, out);
-    }
-
-    /// Cuts at once or sees to the timer, after one message went in.
-    fn after_ordering(&mut self, was_cut: bool, pending: bool, out: &mut Vec<Effect>) {
-        if !pending {
-            self.stop_timer(out);
-            return;
-        }
-        let eager = matches!(self.options.cutting, Cutting::Eager { .. });
-        // A running timer under eager cutting means the batch lingers for company.
-        if eager && self.in_flight.is_empty() && self.timer.is_none() {
-            self.cut_now(out);
-            return;
-        }
-        if was_cut || self.timer.is_none() {
-            self.start_timer(self.parameters.timeout, out);
-        }
-    }
-
-    fn cut_now(&mut self, out: &mut Vec<Effect>) {
-        if let Some(batch) = self.cutter.cut() {
-            self.write(batch, false, out);
-        }
-        self.stop_timer(out);
-    }
-
-    fn start_timer(&mut self, after: Duration, out: &mut Vec<Effect>) {
-        self.timers_started += 1;
-        self.timer = Some(self.timers_started);
-        out.push(Effect::StartTimer {
-            generation: self.timers_started,
-            after,
-        });
-    }
-
-    fn stop_timer(&mut self, out: &mut Vec<Effect>) {
-        if self.timer.take().is_some() {
-            out.push(Effect::CancelTimer);
         }
     }
 
@@ -234,21 +163,10 @@ impl Solo {
                 self.take(submission, is_config, out);
             }
         }
-        self.after_writing(out);
-    }
-
-    /// Nothing is being written any more: cut what gathered, or let it linger.
-    fn after_writing(&mut self, out: &mut Vec<Effect>) {
-        let Cutting::Eager { linger } = self.options.cutting else {
-            return;
-        };
-        if !self.in_flight.is_empty() || self.cutter.is_empty() {
-            return;
-        }
-        if linger.is_zero() {
-            self.cut_now(out);
-        } else {
-            self.start_timer(linger.min(self.parameters.timeout), out);
+        if self.in_flight.is_empty()
+            && let Some(batch) = self.batcher.idle(&self.parameters, out)
+        {
+            self.write(batch, false, out);
         }
     }
 }
@@ -260,16 +178,20 @@ impl Engine for Solo {
             Input::Order(submission) => self.admit(submission, false, &mut out),
             Input::Configure(submission) => self.admit(submission, true, &mut out),
             Input::Timer { generation } => {
-                if self.timer == Some(generation) {
-                    self.timer = None;
-                    self.cut_now(&mut out);
+                if let Some(batch) = self.batcher.fired(generation) {
+                    self.write(batch, false, &mut out);
                 }
             }
             Input::Persisted { number, parameters } => {
                 self.persisted(number, parameters, &mut out);
             }
-            // One node: there is nobody to elect and nobody to hear from.
-            Input::Tick | Input::Receive { .. } => {}
+            // One node: there is nobody to elect, to hear from or to fetch from.
+            Input::Tick
+            | Input::Receive { .. }
+            | Input::Forwarded { .. }
+            | Input::Unreachable { .. }
+            | Input::Journaled { .. }
+            | Input::CaughtUp { .. } => {}
         }
         out
     }
@@ -277,8 +199,7 @@ impl Engine for Solo {
     fn stop(&mut self) -> Vec<Effect> {
         let mut out = Vec::new();
         self.stopped = true;
-        self.stop_timer(&mut out);
-        let pending = self.cutter.cut().unwrap_or_default();
+        let pending = self.batcher.flush(&mut out).unwrap_or_default();
         let held = std::mem::take(&mut self.held).into_iter().map(|(s, _)| s);
         for submission in pending.into_iter().chain(held) {
             self.waiting -= 1;
@@ -291,6 +212,8 @@ impl Engine for Solo {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
     use selvage_proto::block::header_bytes;
 
@@ -300,21 +223,25 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(1);
     const LINGER: Duration = Duration::from_millis(5);
-    const PARAMETERS: Parameters = Parameters {
-        sequence: 0,
-        limits: BatchLimits {
-            max_messages: 3,
-            preferred_bytes: 100,
-        },
-        timeout: TIMEOUT,
-    };
+    fn parameters(sequence: u64) -> Parameters {
+        Parameters {
+            sequence,
+            limits: BatchLimits {
+                max_messages: 3,
+                preferred_bytes: 100,
+            },
+            timeout: TIMEOUT,
+            metadata: Bytes::new(),
+            consenters: [].into(),
+        }
+    }
 
     fn solo(cutting: Cutting) -> Solo {
         let options = SoloOptions {
             cutting,
             ..SoloOptions::default()
         };
-        Solo::new(&BlockHeader::default(), PARAMETERS, options)
+        Solo::new(&BlockHeader::default(), parameters(0), options)
     }
 
     fn message(ticket: u64, sequence: u64) -> Submission {
@@ -362,7 +289,7 @@ mod tests {
             }
             Effect::Refuse(ticket, _) => format!("R{}", ticket.0),
             Effect::Revalidate { submission, .. } => format!("V{}", submission.ticket.0),
-            Effect::Send { to, .. } => format!("S{to}"),
+            other => panic!("solo does not emit {other:?}"),
         };
         effects.iter().map(one).collect::<Vec<_>>().join(" ")
     }
@@ -416,7 +343,7 @@ mod tests {
                 (order(2), "T"),
                 (persisted(1), "A[1] T5ms"),
                 (order(3), ""),
-                (order(4), "W2[2,3,4] X"),
+                (order(4), "X W2[2,3,4]"),
             ],
         );
     }
@@ -430,7 +357,7 @@ mod tests {
             &[
                 (order(1), "W1[1]"),
                 (order(2), "T"),
-                (persisted(1), "A[1] W2[2] X"),
+                (persisted(1), "A[1] X W2[2]"),
             ],
         );
     }
@@ -447,7 +374,7 @@ mod tests {
                 (order(3), "T"),
                 (persisted(1), "A[1,2]"),
                 (order(4), ""),
-                (order(5), "W2[3,4,5] X"),
+                (order(5), "X W2[3,4,5]"),
             ],
         );
     }
@@ -455,19 +382,15 @@ mod tests {
     #[test]
     fn a_configuration_stands_alone_and_holds_what_follows() {
         let mut engine = solo(Cutting::Timeout);
-        let next = Parameters {
-            sequence: 1,
-            ..PARAMETERS
-        };
         let in_force = Input::Persisted {
             number: 2,
-            parameters: Some(next),
+            parameters: Some(parameters(1)),
         };
         check(
             &mut engine,
             &[
                 (order(1), "T"),
-                (Input::Configure(message(2, 0)), "W1[1] C2[2] X"),
+                (Input::Configure(message(2, 0)), "X W1[1] C2[2]"),
                 (order(3), ""),
                 (persisted(1), "A[1]"),
                 (in_force, "A[2] V3"),
@@ -485,7 +408,7 @@ mod tests {
             max_waiting: 2,
             max_waiting_bytes: 1000,
         };
-        let mut engine = Solo::new(&BlockHeader::default(), PARAMETERS, options);
+        let mut engine = Solo::new(&BlockHeader::default(), parameters(0), options);
         check(
             &mut engine,
             &[(order(1), "T"), (order(2), ""), (order(3), "R3")],
@@ -496,7 +419,7 @@ mod tests {
             max_waiting_bytes: 15,
             ..options
         };
-        let mut engine = Solo::new(&BlockHeader::default(), PARAMETERS, options);
+        let mut engine = Solo::new(&BlockHeader::default(), parameters(0), options);
         check(&mut engine, &[(order(1), "T"), (order(2), "R2")]);
     }
 

@@ -152,8 +152,7 @@ impl Driver {
                         queue.extend(self.engine.step(input));
                     }
                 }
-                // A single node has nobody to send to.
-                Effect::Send { .. } => {}
+                other => tracing::error!(?other, "the engine asks for what this driver cannot do"),
             }
         }
         true

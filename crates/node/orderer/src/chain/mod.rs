@@ -241,6 +241,8 @@ fn parameters(config: &ChannelConfig) -> Option<Parameters> {
             preferred_bytes: orderer.batch_size().preferred_max_bytes,
         },
         timeout: orderer.batch_timeout(),
+        metadata: orderer.consensus_metadata().clone(),
+        consenters: orderer.consenters().into(),
     })
 }
 
