@@ -112,9 +112,8 @@ impl Membership {
     /// its client certificate; one that comes while one goes is that one with a new certificate.
     pub fn change(&self, new: &[Consenter]) -> Result<Change, MembershipError> {
         let known = |consenter: &Consenter| {
-            let same = |(_, old): &(&u64, &Consenter)| {
-                old.client_tls_cert == consenter.client_tls_cert
-            };
+            let same =
+                |(_, old): &(&u64, &Consenter)| old.client_tls_cert == consenter.client_tls_cert;
             self.consenters.iter().find(same).map(|(id, _)| *id)
         };
         let mut ids: Vec<Option<u64>> = new.iter().map(known).collect();
@@ -215,13 +214,9 @@ pub fn config_metadata(bytes: &Bytes) -> Result<ConfigMetadata, MembershipError>
     let Some(options) = &metadata.options else {
         return invalid("nil Raft options");
     };
-    if options.heartbeat_tick == 0
-        || options.election_tick == 0
-        || options.max_inflight_blocks == 0
+    if options.heartbeat_tick == 0 || options.election_tick == 0 || options.max_inflight_blocks == 0
     {
-        return invalid(
-            "none of HeartbeatTick, ElectionTick and MaxInflightBlocks can be zero",
-        );
+        return invalid("none of HeartbeatTick, ElectionTick and MaxInflightBlocks can be zero");
     }
     if options.election_tick <= options.heartbeat_tick {
         return invalid("ElectionTick must be greater than HeartbeatTick");

@@ -236,6 +236,23 @@ impl HardState {
     }
 }
 
+impl ConfChange {
+    /// The `raft` crate's form; none for the kinds that Fabric's orderers do not use, whose numbers
+    /// the crate and etcd do not agree on.
+    pub(crate) fn to_raft(&self) -> Option<eraftpb::ConfChange> {
+        let mut change = eraftpb::ConfChange::default();
+        change.id = self.id;
+        change.node_id = self.node_id;
+        change.set_change_type(match self.kind {
+            ADD_NODE => eraftpb::ConfChangeType::AddNode,
+            REMOVE_NODE => eraftpb::ConfChangeType::RemoveNode,
+            _ => return None,
+        });
+        change.context = self.context.clone();
+        Some(change)
+    }
+}
+
 impl Message {
     pub(crate) fn from_raft(message: &eraftpb::Message) -> Self {
         Self {

@@ -1,0 +1,113 @@
+//! What has to hold of a message before Raft sees it.
+//!
+//! The `raft` crate trusts its peers and stops the process where their messages cannot be true.
+//! Here such a message is ignored, or, where it shows that this node has lost what it once had,
+//! ends the channel with a sentence that says so.
+
+use bytes::Bytes;
+use prost::Message as _;
+use raft::eraftpb::{self, MessageType};
+use raft::RawNode;
+use selvage_proto::common::Block;
+
+use crate::log::Log;
+use crate::wire;
+
+/// What to do with a message that Raft must not see.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Ignore(String),
+    Halt(String),
+}
+
+fn ignore<T>(reason: impl Into<String>) -> Result<T, Verdict> {
+    Err(Verdict::Ignore(reason.into()))
+}
+
+/// Decodes and checks a message that came from consenter `from`.
+pub(crate) fn check(
+    node: &RawNode<Log>,
+    me: u64,
+    from: u64,
+    message: Bytes,
+) -> Result<eraftpb::Message, Verdict> {
+    let message = wire::Message::decode(message)
+        .map_err(|error| Verdict::Ignore(format!("it does not decode: {error}")))?;
+    if message.from != from {
+        return ignore(format!("it claims to come from {}", message.from));
+    }
+    if message.to != me {
+        return ignore(format!("it is meant for {}", message.to));
+    }
+    let message = message
+        .into_raft()
+        .map_err(|error| Verdict::Ignore(error.to_string()))?;
+    let log = &node.raft.raft_log;
+    match message.get_msg_type() {
+        MessageType::MsgAppend => check_append(node, &message)?,
+        MessageType::MsgAppendResponse | MessageType::MsgHeartbeatResponse
+            if message.index > log.last_index() =>
+        {
+            return ignore("it acknowledges more than there is");
+        }
+        MessageType::MsgHeartbeat
+            if message.term >= node.raft.term && message.commit > log.last_index() =>
+        {
+            return Err(Verdict::Halt(format!(
+                "the leader knows that this orderer had {} entries in its log, but it has {}: the \
+                 log was lost or is an older copy. Remove this orderer from the channel's \
+                 consenters, remove the channel here, and add it again with a new certificate",
+                message.commit,
+                log.last_index()
+            )));
+        }
+        MessageType::MsgSnapshot => check_snapshot(&message)?,
+        _ => {}
+    }
+    Ok(message)
+}
+
+/// Entries follow each other, are no newer than their leader's term, and agree with what is
+/// committed here.
+fn check_append(node: &RawNode<Log>, message: &eraftpb::Message) -> Result<(), Verdict> {
+    let log = &node.raft.raft_log;
+    let (mut index, mut term) = (message.index, message.log_term);
+    if term > message.term || index.checked_add(message.entries.len() as u64).is_none() {
+        return ignore("its entries cannot be");
+    }
+    for entry in message.entries.iter() {
+        index += 1;
+        if entry.index != index || entry.term < term || entry.term > message.term {
+            return ignore("its entries do not follow each other");
+        }
+        term = entry.term;
+        let conflict = entry.index <= log.committed
+            && entry.index > node.store().snapshot_index()
+            && log.term(entry.index).is_ok_and(|have| have != entry.term);
+        if conflict && message.term >= node.raft.term {
+            return Err(Verdict::Halt(format!(
+                "entry {} is committed here in another form than the leader has: this orderer's \
+                 log does not belong to this channel's history. Remove the channel here and \
+                 join it again",
+                entry.index
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_snapshot(message: &eraftpb::Message) -> Result<(), Verdict> {
+    let snapshot = message.get_snapshot();
+    let metadata = snapshot.get_metadata();
+    if metadata.index == 0 || metadata.term > message.term {
+        return ignore("its snapshot has no place in the log");
+    }
+    let voters = &metadata.get_conf_state().voters;
+    if voters.is_empty() || voters.contains(&0) {
+        return ignore("its snapshot names no voters");
+    }
+    match Block::decode(snapshot.data.clone()) {
+        Ok(block) if block.header.is_some() => Ok(()),
+        _ => ignore("its snapshot holds no block"),
+    }
+}
