@@ -258,8 +258,18 @@ impl Raft {
             let expired = self.waiting.expired(give_up).into_iter().filter(|h| h.own);
             out.extend(expired.map(|held| Effect::Refuse(held.submission.ticket, reason)));
         }
+        self.end_abdication();
         self.place_lost(out);
         self.place_all(out);
+    }
+
+    /// Leads on when the successor did not take over: Raft gives it one election timeout.
+    fn end_abdication(&mut self) {
+        if self.node.raft.lead_transferee.is_none()
+            && let Some(leading) = &mut self.leading
+        {
+            leading.abdicating = false;
+        }
     }
 
     /// Filters and sends again what a leader has had for long without a block: it was lost on the

@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use raft::eraftpb::{self, MessageType};
 use raft::RawNode;
+use raft::eraftpb::{self, MessageType};
 use selvage_proto::common::Block;
 
 use crate::log::Log;
