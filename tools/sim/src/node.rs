@@ -1,0 +1,257 @@
+//! One simulated orderer: an engine with its disk, and what its driver keeps.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message as _;
+use selvage_env::{Disk as _, MemDisk};
+use selvage_ledger::{BlockStore, BlockStoreOptions};
+use selvage_ordering::block::{set_signatures, signed_value};
+use selvage_ordering::journal::Journal;
+use selvage_ordering::{Decision, Effect, Engine, JournalWrite, Parameters, Ticket};
+use selvage_proto::common::{Block, BlockHeader};
+
+use crate::cluster::{Begin, Cluster, config_of, consenter_metadata, genesis};
+
+const LEDGER: &str = "/ledger";
+const BLOCKS: &str = "/ledger/blocks";
+const JOURNAL: &str = "/ledger/journal";
+
+/// An orderer, running or not.
+pub struct Node {
+    /// Its number in the simulation.
+    pub index: usize,
+    /// Its disk.
+    pub disk: Arc<MemDisk>,
+    /// What runs, if it is up.
+    pub up: Option<Up>,
+    /// Counts its starts, so that events of an earlier life are known.
+    pub life: u64,
+    /// The most blocks it ever reported durable.
+    pub reported: u64,
+    /// Whether it came to a running channel.
+    pub joined: bool,
+    /// Why its engine refused to start or stopped for good.
+    pub failed: Option<String>,
+}
+
+/// A running orderer.
+pub struct Up {
+    /// The engine; none while it only follows.
+    pub engine: Option<Box<dyn Engine>>,
+    /// Its blocks.
+    pub store: BlockStore,
+    /// Its journal.
+    pub journal: Option<Journal>,
+    /// Writes that wait for the journal.
+    pub to_journal: VecDeque<JournalWrite>,
+    /// The last write that is with the journal.
+    pub journal_through: u64,
+    /// Whether the journal is busy.
+    pub journaling: bool,
+    /// Decisions that wait for the block store.
+    pub to_store: VecDeque<Decision>,
+    /// Whether the block store is busy.
+    pub storing: bool,
+    /// Clients that wait.
+    pub tickets: HashMap<Ticket, Bytes>,
+    /// The next ticket.
+    pub next_ticket: u64,
+    /// The generation of the running batch timer.
+    pub timer: Option<u64>,
+    /// The newest configuration block.
+    pub last_config: u64,
+    /// The configuration in force.
+    pub parameters: Parameters,
+    /// The block that is being caught up to.
+    pub catching_up: Option<u64>,
+    /// The newest configuration among the blocks fetched on the way.
+    pub caught: Option<Parameters>,
+    /// The others, by the numbers the engine knows them by.
+    pub members: BTreeMap<u64, usize>,
+    /// The number this node's engine runs under.
+    pub id: Option<u64>,
+    /// Since when nobody leads, in simulated microseconds.
+    pub leaderless: Option<u64>,
+}
+
+/// A block as it is stored, with its metadata.
+pub fn complete(decision: &Decision, last_config: u64) -> Block {
+    let mut block = decision.block.clone();
+    let value = signed_value(last_config, decision.consenter_metadata.clone());
+    set_signatures(&mut block, last_config, value, decision.signatures.clone());
+    block
+}
+
+impl Node {
+    /// A node that has never run.
+    pub fn new(index: usize, joined: bool) -> Self {
+        Self {
+            index,
+            disk: Arc::new(MemDisk::new()),
+            up: None,
+            life: 0,
+            reported: 0,
+            joined,
+            failed: None,
+        }
+    }
+
+    /// Starts the node from its disk. The effects are the engine's first. An error that is about
+    /// the disk comes back as `None`: the node dies at once.
+    pub fn start(
+        &mut self,
+        cluster: &dyn Cluster,
+        first: &Parameters,
+        seed: u64,
+    ) -> Option<Vec<Effect>> {
+        self.life += 1;
+        let disk = self.disk.clone();
+        let options = BlockStoreOptions::default();
+        let store = BlockStore::open(disk, Path::new(BLOCKS), options).ok()?;
+        if store.height() == 0 {
+            store.append(&genesis(first)).ok()?;
+        }
+        let newest = store.last_block().ok()??;
+        let last_config = match newest.number() {
+            0 => 0,
+            _ => newest.last_config_index().ok()?,
+        };
+        let config = config_of(&store.block(last_config).ok()?)?;
+        let parameters = Parameters {
+            sequence: config.0,
+            metadata: config.1,
+            ..first.clone()
+        };
+        let mut up = Up {
+            engine: None,
+            store,
+            journal: None,
+            to_journal: VecDeque::new(),
+            journal_through: 0,
+            journaling: false,
+            to_store: VecDeque::new(),
+            storing: false,
+            tickets: HashMap::new(),
+            next_ticket: 0,
+            timer: None,
+            last_config,
+            parameters,
+            catching_up: None,
+            caught: None,
+            members: BTreeMap::new(),
+            id: None,
+            leaderless: Some(0),
+        };
+        let effects = match up.is_consenter(cluster, &newest, self.index) {
+            true => self.start_engine(&mut up, cluster, &newest, seed)?,
+            false => Vec::new(),
+        };
+        self.up = Some(up);
+        Some(effects)
+    }
+
+    fn start_engine(
+        &mut self,
+        up: &mut Up,
+        cluster: &dyn Cluster,
+        newest: &Block,
+        seed: u64,
+    ) -> Option<Vec<Effect>> {
+        let opened = Journal::open(self.disk.clone(), Path::new(JOURNAL));
+        let (journal, records) = match opened {
+            Ok(opened) => opened,
+            Err(error @ selvage_ordering::journal::JournalError::Corrupt { .. }) => {
+                self.failed = Some(error.to_string());
+                return Some(Vec::new());
+            }
+            Err(_) => return None,
+        };
+        let begin = Begin {
+            node: self.index,
+            newest,
+            parameters: up.parameters.clone(),
+            records: &records,
+            joined: self.joined,
+            seed,
+        };
+        up.journal = Some(journal);
+        match cluster.start(begin) {
+            Ok((engine, effects)) => {
+                up.engine = Some(engine);
+                up.id = cluster.id_of(newest, &up.parameters, self.index);
+                Some(effects)
+            }
+            Err(reason) => {
+                self.failed = Some(reason);
+                Some(Vec::new())
+            }
+        }
+    }
+
+    /// A follower that has become a consenter starts its engine.
+    pub fn promote(&mut self, cluster: &dyn Cluster, seed: u64) -> Option<Vec<Effect>> {
+        let mut up = self.up.take()?;
+        let newest = up.store.last_block().ok()??;
+        let due = up.engine.is_none() && self.failed.is_none();
+        let effects = match due && up.is_consenter(cluster, &newest, self.index) {
+            true => self.start_engine(&mut up, cluster, &newest, seed),
+            false => Some(Vec::new()),
+        };
+        self.up = Some(up);
+        effects
+    }
+
+    /// The engine is done with the channel: the journal goes, the blocks stay.
+    pub fn demote(&mut self) -> bool {
+        let Some(up) = &mut self.up else { return true };
+        up.engine = None;
+        up.journal = None;
+        up.to_journal.clear();
+        up.journaling = false;
+        up.timer = None;
+        up.catching_up = None;
+        up.id = None;
+        self.joined = true;
+        // Durable before anything new is written in its place.
+        let removed = self.disk.remove_dir_all(Path::new(JOURNAL));
+        removed
+            .and_then(|()| self.disk.sync_dir(Path::new(LEDGER)))
+            .is_ok()
+    }
+}
+
+impl Up {
+    fn is_consenter(&self, cluster: &dyn Cluster, newest: &Block, index: usize) -> bool {
+        cluster.id_of(newest, &self.parameters, index).is_some()
+    }
+
+    /// Stores a fetched block as it is, and says which configuration it put in force.
+    pub fn store_fetched(&mut self, block: &Block) -> Result<Option<Parameters>, ()> {
+        let header = block.header.clone().unwrap_or_default();
+        let raw = Bytes::from(block.encode_to_vec());
+        self.store.append_encoded(&[(header, raw)]).map_err(drop)?;
+        Ok(self.take_over(block))
+    }
+
+    /// Takes over the configuration of a block that is durable now.
+    pub fn take_over(&mut self, block: &Block) -> Option<Parameters> {
+        let (sequence, metadata) = config_of(block)?;
+        self.last_config = block.number();
+        self.parameters = Parameters {
+            sequence,
+            metadata,
+            ..self.parameters.clone()
+        };
+        Some(self.parameters.clone())
+    }
+
+    /// The newest durable block's header and consenter metadata.
+    pub fn newest(&self) -> Option<(BlockHeader, Bytes)> {
+        let block = self.store.last_block().ok()??;
+        let metadata = consenter_metadata(&block);
+        Some((block.header.unwrap_or_default(), metadata))
+    }
+}

@@ -1,0 +1,63 @@
+//! What clients sent and what they were told.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+/// What became of a message, as its client knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// No answer yet.
+    Open,
+    /// Success.
+    Accepted,
+    /// Refused; the message may be ordered all the same.
+    Refused,
+}
+
+/// The clients' memory.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    fates: BTreeMap<Bytes, Fate>,
+    sent: u64,
+    /// Messages that were accepted.
+    pub accepted: u64,
+}
+
+impl Oracle {
+    /// A new message, unlike any other.
+    pub fn message(&mut self, size: usize) -> Bytes {
+        self.sent += 1;
+        let mut bytes = format!("message {} ", self.sent).into_bytes();
+        bytes.resize(bytes.len().max(size), b'.');
+        let bytes = Bytes::from(bytes);
+        self.fates.insert(bytes.clone(), Fate::Open);
+        bytes
+    }
+
+    /// A configuration message that was made elsewhere.
+    pub fn sent(&mut self, bytes: Bytes) {
+        self.fates.insert(bytes, Fate::Open);
+    }
+
+    /// The client hears.
+    pub fn told(&mut self, bytes: &Bytes, fate: Fate) {
+        if let Some(known) = self.fates.get_mut(bytes)
+            && *known == Fate::Open
+        {
+            *known = fate;
+            self.accepted += u64::from(fate == Fate::Accepted);
+        }
+    }
+
+    /// What a message's client knows.
+    pub fn fate(&self, bytes: &Bytes) -> Option<Fate> {
+        self.fates.get(bytes).copied()
+    }
+
+    /// The messages with this fate.
+    pub fn with(&self, fate: Fate) -> impl Iterator<Item = &Bytes> {
+        let matching = self.fates.iter().filter(move |(_, f)| **f == fate);
+        matching.map(|(bytes, _)| bytes)
+    }
+}

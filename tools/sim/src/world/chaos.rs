@@ -1,0 +1,167 @@
+//! What goes wrong, and what clients do meanwhile.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use prost::Message as _;
+use selvage_env::{Crash, Fault, FaultKind};
+use selvage_ordering::{Input, Submission, Ticket, message_size};
+use selvage_proto::common::Envelope;
+use selvage_proto::etcdraft::ConfigMetadata;
+
+use super::{Event, NOBODY, World};
+use crate::cluster::config_envelope;
+use crate::scenario::MS;
+
+impl World<'_> {
+    /// A client sends a message to some node.
+    pub(super) fn client(&mut self) {
+        let pace = self.plan.pace;
+        if self.chaos {
+            let after = self.dice.between(pace / 2, pace + pace / 2);
+            self.schedule(after, NOBODY, Event::Client);
+        }
+        let up: Vec<usize> = self.serving().collect();
+        let Some(node) = up.get(self.dice.below(up.len() as u64) as usize).copied() else {
+            return;
+        };
+        let size = self.dice.between(20, 600) as usize;
+        let bytes = self.oracle.message(size);
+        self.submit(node, bytes, false);
+    }
+
+    pub(super) fn submit(&mut self, node: usize, envelope: bytes::Bytes, is_config: bool) {
+        let Some(up) = &mut self.nodes[node].up else {
+            return;
+        };
+        let ticket = Ticket(up.next_ticket);
+        up.next_ticket += 1;
+        up.tickets.insert(ticket, envelope.clone());
+        let submission = Submission {
+            ticket,
+            size: envelope.len() as u32,
+            envelope,
+            sequence: up.parameters.sequence,
+        };
+        let input = match is_config {
+            true => Input::Configure(submission),
+            false => Input::Order(submission),
+        };
+        self.input(node, input);
+    }
+
+    /// The nodes whose engines run.
+    pub(super) fn serving(&self) -> impl Iterator<Item = usize> {
+        let nodes = self.nodes.iter();
+        let up = nodes.filter(|n| n.up.as_ref().is_some_and(|up| up.engine.is_some()));
+        up.map(|n| n.index)
+    }
+
+    /// Stops a node, now or in the middle of one of its next writes, or fills its disk for a while.
+    pub(super) fn crash_somebody(&mut self) {
+        if !self.chaos {
+            return;
+        }
+        let pause = self.plan.crashes;
+        let after = self.dice.between(pause / 2, pause + pause / 2);
+        self.schedule(after, NOBODY, Event::Crash);
+        let node = self.dice.below(self.nodes.len() as u64) as usize;
+        if self.nodes[node].up.is_none() {
+            return;
+        }
+        let disk = self.nodes[node].disk.clone();
+        let at = disk.operations() + self.dice.below(12);
+        if self.dice.chance(self.plan.full_disks) {
+            disk.set_fault(Some(Fault {
+                at,
+                kind: FaultKind::Full,
+                sticky: false,
+            }));
+            let after = self.dice.between(10, 500) * MS;
+            self.schedule(after, node, Event::Room);
+        } else if self.dice.chance(500) {
+            disk.set_fault(Some(Fault {
+                at,
+                kind: FaultKind::Io,
+                sticky: true,
+            }));
+        } else {
+            self.crash(node);
+        }
+    }
+
+    /// The node's process or machine stops at this moment.
+    pub(super) fn crash(&mut self, index: usize) {
+        self.crashes += 1;
+        let how = match self.dice.below(3) {
+            0 => Crash::Process,
+            1 => Crash::LoseUnsynced,
+            _ => Crash::Torn(self.dice.seed()),
+        };
+        let after = match self.chaos {
+            true => self.dice.between(MS, self.plan.downtime),
+            false => MS,
+        };
+        let node = &mut self.nodes[index];
+        node.up = None;
+        node.life += 1;
+        node.disk = Arc::new(node.disk.crash(how));
+        self.schedule(after, index, Event::Start);
+    }
+
+    /// Splits the network for a while.
+    pub(super) fn split(&mut self) {
+        if !self.chaos {
+            return;
+        }
+        let pause = self.plan.splits;
+        let after = self.dice.between(pause / 2, pause + pause / 2);
+        self.schedule(after, NOBODY, Event::Split);
+        let count = self.nodes.len();
+        let side: BTreeSet<usize> = (0..count).filter(|_| self.dice.chance(400)).collect();
+        let one_way = self.dice.chance(300);
+        self.network.split(count, &side, one_way);
+        let after = self.dice.between(pause / 4, pause);
+        self.schedule(after, NOBODY, Event::Heal);
+    }
+
+    /// An administrator adds a consenter, or takes one out.
+    pub(super) fn change(&mut self) {
+        if !self.chaos {
+            return;
+        }
+        let pause = self.plan.changes;
+        let after = self.dice.between(pause / 2, pause + pause / 2);
+        self.schedule(after, NOBODY, Event::Change);
+        let serving: Vec<usize> = self.serving().collect();
+        let chosen = self.dice.below(serving.len() as u64) as usize;
+        let Some(node) = serving.get(chosen).copied() else {
+            return;
+        };
+        let Some(up) = &self.nodes[node].up else {
+            return;
+        };
+        let metadata = ConfigMetadata::decode(up.parameters.metadata.clone()).unwrap_or_default();
+        let hosts = metadata.consenters.iter();
+        let mut members: Vec<usize> = hosts
+            .filter_map(|c| c.host.strip_prefix("node")?.parse().ok())
+            .collect();
+        let missing: Vec<usize> = (0..self.nodes.len())
+            .filter(|n| !members.contains(n))
+            .collect();
+        match missing.first() {
+            Some(new) => members.push(*new),
+            None => {
+                let gone = self.dice.below(members.len() as u64) as usize;
+                members.remove(gone);
+            }
+        }
+        let sequence = up.parameters.sequence + 1;
+        let parameters = self.cluster.parameters(sequence, &members);
+        let envelope: Envelope = config_envelope(&parameters);
+        debug_assert!(message_size(&envelope) > 0);
+        let bytes = bytes::Bytes::from(envelope.encode_to_vec());
+        self.oracle.sent(bytes.clone());
+        self.submit(node, bytes, true);
+    }
+}
