@@ -57,6 +57,8 @@ pub(crate) enum Event {
         sequence: u64,
         is_config: bool,
     },
+    /// A message that was filtered again.
+    Again(u64, Bytes, u32),
     Tick,
     Timer(u64),
     JournalWritten,
@@ -251,6 +253,19 @@ impl<'a> World<'a> {
                         is_config,
                     },
                 );
+            }
+            Event::Again(ticket, envelope, size) => {
+                let sequence = self.nodes[node]
+                    .up
+                    .as_ref()
+                    .map(|up| up.parameters.sequence);
+                let submission = Submission {
+                    ticket: Ticket(ticket),
+                    envelope,
+                    size,
+                    sequence: sequence.unwrap_or_default(),
+                };
+                self.input(node, Input::Order(submission));
             }
             Event::JournalWritten => self.journal_written(node),
             Event::JournalSynced => self.journal_synced(node),
@@ -465,19 +480,12 @@ impl<'a> World<'a> {
 
     /// Filters again: every normal message passes, a configuration made for an older one does not.
     fn revalidate(&mut self, node: usize, submission: Submission, is_config: bool) {
-        let Some(up) = &self.nodes[node].up else {
-            return;
-        };
-        let sequence = up.parameters.sequence;
         if is_config {
-            self.tell(node, submission.ticket, Fate::Refused);
-            return;
+            return self.tell(node, submission.ticket, Fate::Refused);
         }
-        let submission = Submission {
-            sequence,
-            ..submission
-        };
-        self.input(node, Input::Order(submission));
+        // After what else the engine asked for: its effects keep their order.
+        let again = Event::Again(submission.ticket.0, submission.envelope, submission.size);
+        self.schedule(0, node, again);
     }
 
     fn member(&self, node: usize, id: u64) -> Option<usize> {

@@ -46,7 +46,9 @@ impl Raft {
                 return;
             }
             self.applied = self.applied.max(index);
-            self.node.advance_apply_to(index);
+            if index > self.node.raft.raft_log.applied() {
+                self.node.advance_apply_to(index);
+            }
             self.snapshot_if_due(&entry, out);
         }
         if !self.over {

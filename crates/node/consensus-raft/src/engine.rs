@@ -57,6 +57,8 @@ pub(crate) const KEPT_BEHIND_SNAPSHOT: u64 = 4;
 pub(crate) struct Unpersisted {
     pub(crate) sequence: u64,
     pub(crate) number: u64,
+    /// The snapshot among the records.
+    pub(crate) snapshot: Option<u64>,
     /// What may be sent once they are durable.
     pub(crate) messages: Vec<eraftpb::Message>,
 }
@@ -239,10 +241,18 @@ impl Raft {
             .is_some_and(|l| l.in_flight == 0 && l.batches.is_empty())
     }
 
+    /// Whether a snapshot is on its way to the disk. Until it is there, Raft must not call an
+    /// election: it would look for entries that the snapshot replaced.
+    pub(crate) fn restoring(&self) -> bool {
+        self.unpersisted.iter().any(|u| u.snapshot.is_some())
+    }
+
     fn tick(&mut self, out: &mut Vec<Effect>) {
         self.ticks += 1;
         self.note_active(out);
-        self.node.tick();
+        if !self.restoring() {
+            self.node.tick();
+        }
         if let Some(campaign) = &mut self.campaign
             && campaign.due()
         {
@@ -305,6 +315,12 @@ impl Raft {
 
     fn receive(&mut self, from: u64, message: Bytes, out: &mut Vec<Effect>) {
         match guard::check(&self.node, self.id, from, message) {
+            Ok(message)
+                if message.get_msg_type() == eraftpb::MessageType::MsgTimeoutNow
+                    && self.restoring() =>
+            {
+                tracing::debug!(from, "no candidate before the snapshot is stored");
+            }
             Ok(message) => {
                 if let Err(error) = self.node.step(message) {
                     tracing::debug!(from, %error, "a Raft message has no effect");

@@ -39,6 +39,7 @@ impl Raft {
         let snapshot = wire::Snapshot::from_raft(ready.snapshot());
         let mut sync = ready.must_sync();
         let checkpoint = snapshot.is_some();
+        let index = snapshot.as_ref().map(wire::Snapshot::index);
         if let Some(snapshot) = snapshot {
             self.restore(snapshot, out);
             sync = true;
@@ -62,6 +63,7 @@ impl Raft {
             self.unpersisted.push_back(Unpersisted {
                 sequence: self.journaled,
                 number: ready.number(),
+                snapshot: index,
                 messages,
             });
         } else {
@@ -96,6 +98,12 @@ impl Raft {
                 return;
             };
             self.node.on_persist_ready(done.number);
+            if let Some(index) = done.snapshot
+                && index > self.node.raft.raft_log.applied()
+            {
+                // Its blocks may still be on their way; to Raft it counts as applied.
+                self.node.advance_apply_to(index);
+            }
             self.send(done.messages, out);
         }
     }

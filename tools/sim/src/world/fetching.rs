@@ -4,6 +4,7 @@ use selvage_ordering::Input;
 use selvage_proto::common::Block;
 
 use super::{Event, Seen, World};
+use crate::oracle::Fate;
 use crate::scenario::MS;
 
 /// Blocks fetched in one go.
@@ -69,7 +70,20 @@ impl World<'_> {
         };
         if up.engine.is_some() {
             let lonely = up.leaderless.is_some_and(|t| self.now - t > SUSPICION);
-            if lonely && self.is_out(node) && !self.nodes[node].demote() {
+            if !lonely {
+                return;
+            }
+            if !self.is_out(node) {
+                return self.learn_members(node);
+            }
+            let tickets = self.nodes[node]
+                .up
+                .as_mut()
+                .map(|up| std::mem::take(&mut up.tickets));
+            for bytes in tickets.unwrap_or_default().into_values() {
+                self.oracle.told(&bytes, Fate::Refused);
+            }
+            if !self.nodes[node].demote() {
                 self.crash(node);
             }
             return;
@@ -81,30 +95,37 @@ impl World<'_> {
             return;
         }
         let behind = up.store.height();
-        for block in self.source(node, behind, u64::MAX) {
+        let fetched = self.source(node, behind, u64::MAX);
+        for block in &fetched {
             let Some(up) = &mut self.nodes[node].up else {
                 return;
             };
-            if up.store_fetched(&block).is_err() {
+            if up.store_fetched(block).is_err() {
                 return self.crash(node);
             }
-            self.fetched(node, &block);
-            let (cluster, seed) = (self.cluster, self.dice.seed());
-            let Some(effects) = self.nodes[node].promote(cluster, seed) else {
-                return self.crash(node);
-            };
-            if let Some(reason) = self.nodes[node].failed.clone() {
-                let reason = reason.as_str();
-                return self.see(&Seen::Halted { node, reason });
-            }
-            let engine = self.nodes[node].up.as_ref();
-            if engine.is_some_and(|up| up.engine.is_some()) {
-                let now = self.now;
-                if let Some(up) = &mut self.nodes[node].up {
-                    up.leaderless = Some(now);
-                }
-                return self.carry_out(node, effects);
-            }
+            self.fetched(node, block);
+        }
+        // Only the newest configuration tells who is a consenter now.
+        if fetched.len() < AT_ONCE {
+            self.promote(node);
+        }
+    }
+
+    fn promote(&mut self, node: usize) {
+        let (cluster, seed) = (self.cluster, self.dice.seed());
+        let Some(effects) = self.nodes[node].promote(cluster, seed) else {
+            return self.crash(node);
+        };
+        if let Some(reason) = self.nodes[node].failed.clone() {
+            let reason = reason.as_str();
+            return self.see(&Seen::Halted { node, reason });
+        }
+        let now = self.now;
+        if let Some(up) = &mut self.nodes[node].up
+            && up.engine.is_some()
+        {
+            up.leaderless = Some(now);
+            self.carry_out(node, effects);
         }
     }
 
@@ -132,6 +153,32 @@ impl World<'_> {
             let newest = up.store.last_block().ok().flatten();
             newest.is_some_and(|b| self.cluster.id_of(&b, &up.parameters, node) != me.id)
         })
+    }
+
+    /// Lets in the consenters of newer configurations: one of them may lead by now, and its messages
+    /// are the only way to learn of it.
+    fn learn_members(&mut self, node: usize) {
+        let mut known = Vec::new();
+        for other in self
+            .nodes
+            .iter()
+            .filter(|n| self.network.passes(n.index, node))
+        {
+            let Some(up) = &other.up else { continue };
+            let Ok(Some(newest)) = up.store.last_block() else {
+                continue;
+            };
+            let ids = (0..self.nodes.len())
+                .filter(|n| *n != node)
+                .filter_map(|n| {
+                    let id = self.cluster.id_of(&newest, &up.parameters, n)?;
+                    Some((id, n))
+                });
+            known.extend(ids);
+        }
+        if let Some(up) = &mut self.nodes[node].up {
+            up.members.extend(known);
+        }
     }
 
     /// Some blocks from a node that has them and can be heard.

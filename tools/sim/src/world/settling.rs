@@ -27,8 +27,12 @@ impl World<'_> {
     /// blocks, and nothing that was accepted is missing.
     pub(super) fn recover(&mut self) -> Result<(), Failure> {
         let deadline = self.now + 10 * self.cluster.election();
+        while self.consenters().iter().any(|(_, ready)| !ready) && self.now < deadline {
+            self.run_until(self.now + 100 * MS)?;
+        }
+        let deadline = self.now + 10 * self.cluster.election();
         let mut probes = Vec::new();
-        for node in self.serving().collect::<Vec<_>>() {
+        for (node, _) in self.consenters() {
             for _ in 0..3 {
                 let bytes = self.oracle.message(50);
                 self.submit(node, bytes.clone(), false);
@@ -51,6 +55,27 @@ impl World<'_> {
             "liveness",
             format!("messages at nodes {nodes:?} not accepted after healing; heights {heights:?}"),
         ))
+    }
+
+    /// The nodes that the newest configuration anywhere names, and whether their engines run under
+    /// the numbers it gives them.
+    fn consenters(&self) -> Vec<(usize, bool)> {
+        let up = self.nodes.iter().filter_map(|n| n.up.as_ref());
+        let Some(newest) = up.max_by_key(|up| up.store.height()) else {
+            return Vec::new();
+        };
+        let Ok(Some(block)) = newest.store.last_block() else {
+            return Vec::new();
+        };
+        let ready = |node: usize| {
+            let id = self.cluster.id_of(&block, &newest.parameters, node)?;
+            let up = self.nodes[node].up.as_ref();
+            Some((
+                node,
+                up.is_some_and(|up| up.engine.is_some() && up.id == Some(id)),
+            ))
+        };
+        (0..self.nodes.len()).filter_map(ready).collect()
     }
 
     fn heights(&self) -> Vec<Option<u64>> {
