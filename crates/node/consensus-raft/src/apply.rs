@@ -99,6 +99,9 @@ impl Raft {
         }));
         if is_config {
             self.config_block = Some(header.number);
+            if let Some(leading) = &mut self.leading {
+                leading.config_in_flight = false;
+            }
             out.push(self.members());
         }
         let done: Vec<_> = envelopes

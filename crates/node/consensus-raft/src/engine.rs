@@ -78,6 +78,8 @@ pub(crate) struct Leading {
     pub(crate) conf_proposed_at: u64,
     /// Whether leadership is being handed to somebody else.
     pub(crate) abdicating: bool,
+    /// Whether a configuration is among what was proposed or waits for room.
+    pub(crate) config_in_flight: bool,
 }
 
 /// The Raft engine of one channel.
@@ -98,7 +100,7 @@ pub struct Raft {
     pub(crate) waiting: Waiting,
     pub(crate) leader: u64,
     pub(crate) leading: Option<Leading>,
-    /// A configuration block that is not in force yet.
+    /// A configuration block that was handed out for writing and is not in force yet.
     pub(crate) config_block: Option<u64>,
     pub(crate) to_apply: VecDeque<eraftpb::Entry>,
     pub(crate) applied: u64,
@@ -109,6 +111,10 @@ pub struct Raft {
     pub(crate) ticks: u64,
     pub(crate) campaign: Option<Campaign>,
     pub(crate) active: Vec<u64>,
+    /// The tick in which the leader was last heard.
+    pub(crate) heard: u64,
+    /// Whether the leader has been silent for long. Raft itself notices only where this node votes.
+    pub(crate) silent: bool,
     /// Role and term after the last input; a new election timeout is drawn when they change.
     pub(crate) last_role: (StateRole, u64),
     pub(crate) over: bool,
@@ -223,7 +229,7 @@ impl Raft {
             && self
                 .leading
                 .as_ref()
-                .is_some_and(|l| l.proposed.is_some() && !l.abdicating)
+                .is_some_and(|l| l.proposed.is_some() && !l.abdicating && !l.config_in_flight)
     }
 
     /// Whether Raft's voters are those that the configuration names.
@@ -269,8 +275,29 @@ impl Raft {
             out.extend(expired.map(|held| Effect::Refuse(held.submission.ticket, reason)));
         }
         self.end_abdication();
+        self.note_silence(out);
         self.place_lost(out);
         self.place_all(out);
+    }
+
+    /// Says that nobody leads when the leader has been silent for several election timeouts.
+    fn note_silence(&mut self, out: &mut Vec<Effect>) {
+        let long = 3 * self.election_tick as u64;
+        let silent = self.leading.is_none() && self.ticks - self.heard > long;
+        if silent && !self.silent {
+            self.silent = true;
+            out.push(Effect::Leader(None));
+        }
+    }
+
+    fn hear(&mut self, from: u64, out: &mut Vec<Effect>) {
+        if from != self.leader {
+            return;
+        }
+        self.heard = self.ticks;
+        if std::mem::take(&mut self.silent) {
+            out.push(Effect::Leader(Some(from)));
+        }
     }
 
     /// Leads on when the successor did not take over: Raft gives it one election timeout.
@@ -325,6 +352,7 @@ impl Raft {
                 if let Err(error) = self.node.step(message) {
                     tracing::debug!(from, %error, "a Raft message has no effect");
                 }
+                self.hear(from, out);
             }
             Err(guard::Verdict::Ignore(reason)) => {
                 tracing::debug!(from, "ignored a Raft message: {reason}");

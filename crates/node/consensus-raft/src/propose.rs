@@ -22,6 +22,7 @@ impl Raft {
             batches: Default::default(),
             conf_proposed_at: 0,
             abdicating: false,
+            config_in_flight: false,
         });
     }
 
@@ -48,12 +49,10 @@ impl Raft {
         }
         let gathered = self.batcher.flush(out);
         let batches = gathered.into_iter().chain([vec![submission]]);
+        if let Some(leading) = &mut self.leading {
+            leading.config_in_flight = true;
+        }
         self.propose_batches(batches.collect());
-        // In the order of the log: the configuration is the last block proposed.
-        let Some(leading) = &self.leading else { return };
-        let waiting = leading.batches.len() as u64;
-        let proposed = leading.proposed.as_ref().map(Tip::number);
-        self.config_block = proposed.map(|number| number + waiting);
     }
 
     fn leaves_me_out(&self, submission: &Submission) -> bool {
@@ -142,7 +141,7 @@ impl Raft {
         leading.serve_from = last;
         leading.in_flight = 0;
         leading.batches.clear();
-        self.config_block = None;
+        leading.config_in_flight = false;
         // What the batcher holds is among what waits; it is gathered again.
         let mut timers = Vec::new();
         let _ = self.batcher.flush(&mut timers);

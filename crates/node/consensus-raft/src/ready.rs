@@ -137,6 +137,8 @@ impl Raft {
         );
         let led = self.leading.is_some();
         self.leader = leader;
+        self.heard = self.ticks;
+        self.silent = false;
         out.push(Effect::Leader((leader != 0).then_some(leader)));
         if led {
             self.end_leading(out);

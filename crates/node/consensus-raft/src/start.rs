@@ -134,6 +134,8 @@ impl Raft {
             ticks: 0,
             campaign: None,
             active: Vec::new(),
+            heard: 0,
+            silent: false,
             over: false,
         };
         engine.draw_timeout();
