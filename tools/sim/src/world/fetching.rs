@@ -8,7 +8,7 @@ use crate::oracle::Fate;
 use crate::scenario::MS;
 
 /// Blocks fetched in one go.
-const AT_ONCE: usize = 10;
+const AT_ONCE: usize = 100;
 /// How long a node may be without a leader before it asks whether it is still a consenter.
 const SUSPICION: u64 = 3_000 * MS;
 
