@@ -114,7 +114,7 @@ impl Cluster for RaftCluster {
             newest: &header,
             consenter_metadata: &metadata,
             parameters: begin.parameters,
-            certificate: &Self::certificate(begin.node),
+            own: &|consenter| consenter.client_tls_cert == Self::certificate(begin.node),
             records: begin.records,
             joined: begin.joined,
             options: RaftOptions {
@@ -135,7 +135,7 @@ impl Cluster for RaftCluster {
         let config = selvage_consensus_raft::config_metadata(&parameters.metadata).ok()?;
         let metadata = consenter_metadata(newest);
         let membership = selvage_consensus_raft::Membership::at(&metadata, &config).ok()?;
-        membership.number_of(&Self::certificate(node))
+        membership.number_of(&|consenter| consenter.client_tls_cert == Self::certificate(node))
     }
 
     fn tick(&self) -> u64 {

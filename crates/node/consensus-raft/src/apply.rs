@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 use raft::eraftpb::{Entry, EntryType};
-use selvage_channel::config_transaction;
+use selvage_channel::block::is_config_block;
 use selvage_ordering::block::Tip;
 use selvage_ordering::{Decision, Effect, Rejection};
 use selvage_proto::common::Block;
@@ -85,7 +85,7 @@ impl Raft {
             return Applied::Done;
         }
         let envelopes: Vec<Bytes> = block.envelopes().to_vec();
-        let is_config = envelopes.len() == 1 && config_transaction(&block).is_ok();
+        let is_config = is_config_block(&block);
         if is_config {
             self.apply_config(&block, out);
         }

@@ -13,7 +13,7 @@ use raft::{RawNode, StateRole};
 use selvage_env::Rng;
 use selvage_ordering::block::Tip;
 use selvage_ordering::{
-    Batcher, Cutting, Effect, Engine, Input, Member, Parameters, Rejection, Submission,
+    Batcher, Cutting, Effect, Engine, Input, Parameters, Rejection, Submission,
 };
 use selvage_proto::common::BlockHeader;
 
@@ -395,19 +395,9 @@ impl Raft {
     }
 
     pub(crate) fn members(&self) -> Effect {
-        let others = self
-            .membership
-            .consenters
-            .iter()
-            .filter(|(id, _)| **id != self.id);
-        let member = others.map(|(id, consenter)| Member {
-            id: *id,
-            host: consenter.host.clone(),
-            port: consenter.port,
-            client_tls_cert: consenter.client_tls_cert.clone(),
-            server_tls_cert: consenter.server_tls_cert.clone(),
-        });
-        Effect::Members(member.collect())
+        let mut members = self.membership.members();
+        members.retain(|member| member.id != self.id);
+        Effect::Members(members)
     }
 
     /// Draws a new election timeout from this engine's own chance whenever Raft has drawn one.

@@ -111,3 +111,7 @@ fn check_snapshot(message: &eraftpb::Message) -> Result<(), Verdict> {
         _ => ignore("its snapshot holds no block"),
     }
 }
+
+#[cfg(test)]
+#[path = "guard_tests.rs"]
+mod tests;

@@ -8,6 +8,7 @@ use prost::Message as _;
 use selvage_channel::config_transaction;
 use selvage_channel::names::{CONSENSUS_TYPE, ORDERER};
 use selvage_channel::open_config;
+use selvage_ordering::Member;
 use selvage_proto::common::{Block, Envelope, Metadata};
 use selvage_proto::etcdraft::{BlockMetadata, ConfigMetadata, Consenter, Options};
 use selvage_proto::orderer::ConsensusType;
@@ -99,13 +100,10 @@ impl Membership {
         })
     }
 
-    /// The number of the consenter that shows this TLS certificate (PEM), as client or server.
-    pub fn number_of(&self, certificate: &[u8]) -> Option<u64> {
-        let shows = |c: &Consenter| {
-            same_pem(&c.client_tls_cert, certificate) || same_pem(&c.server_tls_cert, certificate)
-        };
+    /// The number of the consenter that is this node, which knows itself by its certificates.
+    pub fn number_of(&self, own: &dyn Fn(&Consenter) -> bool) -> Option<u64> {
         let mut all = self.consenters.iter();
-        all.find(|(_, c)| shows(c)).map(|(id, _)| *id)
+        all.find(|(_, consenter)| own(consenter)).map(|(id, _)| *id)
     }
 
     /// What the consenters of a new configuration mean for this membership. A consenter is known by
@@ -162,6 +160,18 @@ impl Membership {
         })
     }
 
+    /// The consenters as those who have to be spoken with.
+    pub fn members(&self) -> Vec<Member> {
+        let member = |(id, consenter): (&u64, &Consenter)| Member {
+            id: *id,
+            host: consenter.host.clone(),
+            port: consenter.port,
+            client_tls_cert: consenter.client_tls_cert.clone(),
+            server_tls_cert: consenter.server_tls_cert.clone(),
+        };
+        self.consenters.iter().map(member).collect()
+    }
+
     /// The metadata as blocks carry it, for the entry at `raft_index`.
     pub fn block_metadata(&self, raft_index: u64) -> Bytes {
         let value = BlockMetadata {
@@ -199,11 +209,6 @@ fn change(kind: u32, node_id: u64) -> ConfChange {
         node_id,
         context: Bytes::new(),
     }
-}
-
-/// Certificates are compared as written, but for white space around them.
-fn same_pem(a: &[u8], b: &[u8]) -> bool {
-    a.trim_ascii() == b.trim_ascii()
 }
 
 /// Reads and checks the metadata of a Raft channel's `ConsensusType` value.
@@ -343,9 +348,11 @@ mod tests {
         let back = Membership::at(&first, &config).unwrap();
         assert_eq!(back.metadata.raft_index, 7);
         assert_eq!(back.consenters, three().consenters);
-        assert_eq!(back.number_of(b"server b\n"), Some(2));
-        assert_eq!(back.number_of(b"client c"), Some(3));
-        assert_eq!(back.number_of(b"client x"), None);
+        assert_eq!(
+            back.number_of(&|c| c.server_tls_cert == "server b"),
+            Some(2)
+        );
+        assert_eq!(back.number_of(&|c| c.client_tls_cert == "client x"), None);
         let fewer = ConfigMetadata {
             consenters: consenters("ab"),
             options: None,

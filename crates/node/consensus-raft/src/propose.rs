@@ -2,7 +2,6 @@
 
 use prost::Message as _;
 use raft::ProgressState;
-use selvage_ordering::block::Tip;
 use selvage_ordering::{Effect, Submission};
 use selvage_proto::common::Envelope;
 

@@ -10,7 +10,7 @@ use selvage_env::Rng;
 use selvage_ordering::block::Tip;
 use selvage_ordering::{Batcher, Effect, Parameters};
 use selvage_proto::common::{Block, BlockHeader};
-use selvage_proto::etcdraft::Options;
+use selvage_proto::etcdraft::{Consenter, Options};
 use thiserror::Error;
 
 use crate::engine::{MAX_MESSAGE_BYTES, Raft, RaftOptions};
@@ -29,8 +29,8 @@ pub struct Start<'a> {
     pub consenter_metadata: &'a Bytes,
     /// The configuration in force.
     pub parameters: Parameters,
-    /// The TLS certificate by which the consenters know this node, PEM.
-    pub certificate: &'a [u8],
+    /// Whether a consenter is this node, which knows itself by its TLS certificates.
+    pub own: &'a dyn Fn(&Consenter) -> bool,
     /// The records of the journal; none for a new engine.
     pub records: &'a [Bytes],
     /// Whether the blocks were fetched when this node joined a running channel, so that a journal
@@ -87,7 +87,7 @@ impl Raft {
     pub fn start(start: Start<'_>) -> Result<(Self, Vec<Effect>), StartError> {
         let config = config_metadata(&start.parameters.metadata)?;
         let membership = Membership::at(start.consenter_metadata, &config)?;
-        let id = membership.number_of(start.certificate);
+        let id = membership.number_of(start.own);
         let id = id.ok_or(StartError::NotConsenter)?;
         let mut log = Log::replay(start.records)?;
         let fresh = log.is_empty();
@@ -95,7 +95,7 @@ impl Raft {
         if fresh && height > 1 && !start.joined {
             return Err(StartError::JournalLost(start.newest.number));
         }
-        let founding = fresh && height == 1;
+        let founding = fresh && height == 1 && !start.joined;
         let records = match founding {
             true => found(&mut log, &membership),
             false => Vec::new(),

@@ -310,3 +310,92 @@ impl Message {
         Ok(message)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use prost::Message as _;
+
+    use super::*;
+
+    /// Bytes made by etcd's own `raftpb` 3.6, which always writes its scalar fields.
+    fn bytes(hex: &str) -> Bytes {
+        let digit = |i: usize| u8::from_str_radix(&hex[i..i + 2], 16).expect("hexadecimal");
+        (0..hex.len()).step_by(2).map(digit).collect()
+    }
+
+    fn message(hex: &str) -> Message {
+        Message::decode(bytes(hex)).expect("a message")
+    }
+
+    #[test]
+    fn etcds_entries_are_read() {
+        let entry = Entry::decode(bytes("0801100118022206080010001802")).unwrap();
+        assert_eq!((entry.kind, entry.term, entry.index), (1, 1, 2));
+        let change = ConfChange::decode(entry.data).unwrap();
+        assert_eq!((change.kind, change.node_id), (ADD_NODE, 2));
+        let state = HardState::decode(bytes("080410011863")).unwrap();
+        assert_eq!((state.term, state.vote, state.commit), (4, 1, 99));
+    }
+
+    #[test]
+    fn etcds_messages_are_read() {
+        let append =
+            message("0803100218012003280230083a0d0800100318092205626c6f636b4007500058006800");
+        assert_eq!((append.kind, append.to, append.from), (3, 2, 1));
+        assert_eq!((append.term, append.log_term, append.index), (3, 2, 8));
+        assert_eq!((append.commit, append.entries.len()), (7, 1));
+        assert_eq!(append.entries[0].data, "block");
+
+        let reject = message("0804100118032004280130064000500158026800");
+        assert!(reject.reject);
+        assert_eq!(
+            (reject.reject_hint, reject.log_term, reject.index),
+            (2, 1, 6)
+        );
+
+        let snapshot = message(
+            "08071002180120042800300040004a180a066e6577657374120e0a08080108020803280010641804500058\
+             006800",
+        );
+        let snapshot = snapshot.snapshot.expect("a snapshot");
+        assert_eq!(snapshot.index(), 100);
+        let voters = snapshot.metadata.and_then(|m| m.conf_state);
+        assert_eq!(voters.unwrap_or_default().voters, [1, 2, 3]);
+    }
+
+    #[test]
+    fn messages_go_through_the_crates_form_unchanged() {
+        for hex in [
+            "0803100218012003280230083a0d0800100318092205626c6f636b4007500058006800",
+            "0808100318012004280030004005500058006200 6800",
+            "0804100118032004280130064000500158026800",
+            "0811100118032005280430064000500058006800",
+        ] {
+            let message = message(&hex.replace(' ', ""));
+            let back = Message::from_raft(&message.clone().into_raft().unwrap());
+            assert_eq!(back, message);
+        }
+    }
+
+    #[test]
+    fn messages_inside_a_node_and_unknown_ones_are_refused() {
+        // MsgHup, MsgBeat, MsgProp, MsgTransferLeader, and what etcd has that the crate has not.
+        for kind in [0, 1, 2, 10, 13, 15, 16, 19, 22, -1] {
+            let message = Message {
+                kind,
+                ..Message::default()
+            };
+            assert!(message.into_raft().is_err(), "{kind}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(data in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(message) = Message::decode(data.as_slice()) {
+                let _ = message.into_raft();
+            }
+        }
+    }
+}
