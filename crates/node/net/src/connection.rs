@@ -12,7 +12,7 @@ use http::Extensions;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
 
 /// The connection of a call. The server puts it into the extensions of each request.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ impl Connection {
     }
 }
 
-/// The other end of a TLS session.
+/// The other end of a TLS session: a server's client, or the server that a client has dialled.
 pub struct TlsPeer {
     certificate: Option<Bytes>,
     certificate_hash: Option<[u8; 32]>,
@@ -65,15 +65,27 @@ pub struct TlsPeer {
 }
 
 impl TlsPeer {
+    /// The other side's certificate in DER form, where it presented one.
+    pub fn certificate(&self) -> Option<&Bytes> {
+        self.certificate.as_ref()
+    }
+
     /// Keying material as of RFC 5705, 32 bytes, which both ends of this session and nobody else
     /// can compute. `None` when the connection is gone.
     pub fn export_keying_material(&self, label: &[u8], context: &[u8]) -> Option<[u8; 32]> {
         let stream = self.session.upgrade()?;
         let stream = stream.lock();
-        let (_, session) = stream.get_ref();
-        session
-            .export_keying_material([0; 32], label, Some(context))
-            .ok()
+        let material = match &*stream {
+            TlsStream::Client(stream) => {
+                let (_, session) = stream.get_ref();
+                session.export_keying_material([0; 32], label, Some(context))
+            }
+            TlsStream::Server(stream) => {
+                let (_, session) = stream.get_ref();
+                session.export_keying_material([0; 32], label, Some(context))
+            }
+        };
+        material.ok()
     }
 }
 
@@ -85,7 +97,7 @@ impl fmt::Debug for TlsPeer {
     }
 }
 
-/// An accepted stream, in clear or in TLS.
+/// An open stream, in clear or in TLS.
 pub(crate) enum Stream {
     Plain(TcpStream),
     Tls(Arc<Mutex<TlsStream<TcpStream>>>),
@@ -93,7 +105,8 @@ pub(crate) enum Stream {
 
 impl Stream {
     /// Splits a finished handshake into the stream and what handlers may know about it.
-    pub(crate) fn tls(stream: TlsStream<TcpStream>) -> (Self, TlsPeer) {
+    pub(crate) fn tls(stream: impl Into<TlsStream<TcpStream>>) -> (Self, TlsPeer) {
+        let stream = stream.into();
         let (_, session) = stream.get_ref();
         let certificate = session
             .peer_certificates()

@@ -62,6 +62,15 @@ pub enum NetError {
         #[source]
         source: io::Error,
     },
+    /// No connection could be opened.
+    #[error("cannot connect to {address}")]
+    Connect {
+        /// The server.
+        address: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// TLS material is unusable.
     #[error("TLS settings are unusable")]
     Tls(#[from] TlsError),
@@ -84,8 +93,16 @@ fn listen_hint(source: &io::Error) -> &'static str {
 
 /// What a failed call says, with the causes that a status hides, and a remedy where TLS is at fault.
 pub fn describe_status(status: &tonic::Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut cause = std::error::Error::source(status);
+    describe(status.message().to_owned(), status)
+}
+
+/// Why no connection came about, with all causes, and a remedy where TLS is at fault.
+pub fn describe_connect(error: &NetError) -> String {
+    describe(error.to_string(), error)
+}
+
+fn describe(mut text: String, error: &dyn std::error::Error) -> String {
+    let mut cause = error.source();
     while let Some(error) = cause {
         let shown = error.to_string();
         if !text.contains(&shown) {

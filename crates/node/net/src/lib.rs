@@ -34,9 +34,9 @@ pub mod tls;
 
 pub use backoff::Backoff;
 pub use civil::Moment;
-pub use connect::{Endpoint, connect};
+pub use connect::{Dialled, Endpoint, connect, dial};
 pub use connection::{Connection, TlsPeer};
-pub use error::{NetError, TlsError, describe_status};
+pub use error::{NetError, TlsError, describe_connect, describe_status};
 pub use tokio_util::sync::CancellationToken;
 pub use {axum, tokio_stream, tonic};
 

@@ -15,13 +15,15 @@ use selvage_net::services::chaincode_support_client::ChaincodeSupportClient;
 use selvage_net::services::chaincode_support_server::{ChaincodeSupport, ChaincodeSupportServer};
 use selvage_net::throttle::Throttled;
 use selvage_net::tls::{
-    CertificateDer, ClientAuth, ClientRoots, ClientTls, ServerTls, TlsIdentity,
+    CertificateDer, ClientAuth, ClientRoots, ClientTls, ServerRoots, ServerTls, TlsIdentity,
+    public_key,
 };
 use selvage_net::tonic::service::Routes;
 use selvage_net::tonic::transport::Channel;
 use selvage_net::tonic::{Code, Request, Response, Status, Streaming, async_trait};
 use selvage_net::{
-    CancellationToken, Connection, Endpoint, MAX_MESSAGE_BYTES, connect, describe_status,
+    CancellationToken, Connection, Endpoint, MAX_MESSAGE_BYTES, connect, describe_connect,
+    describe_status, dial,
 };
 use selvage_proto::peer::ChaincodeMessage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -480,5 +482,52 @@ async fn failures_are_described_with_their_cause() {
     .await;
     let named = ca.client(None).with_server_name("elsewhere");
     check(server.channel(Some(named)), "override its name").await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_dial_servers_by_the_key_they_expect() {
+    let ca = Ca::new("ca");
+    let identity = ca.issue("127.0.0.1");
+    let key = public_key(identity.leaf()).unwrap();
+    assert_eq!(public_key(b"no certificate"), None);
+    let tls = ServerTls::new(identity, ClientAuth::Request);
+    let server = Running::start(ServerOptions::grpc(Some(tls))).await;
+    let roots = ServerRoots::new([]);
+    let try_with = async |pinned: Option<Vec<u8>>| {
+        let client = Some(ca.issue("client"));
+        let tls = ClientTls::between_nodes(&roots, client, pinned, Duration::ZERO).unwrap();
+        let dialled = dial(&server.endpoint(Some(tls))).await;
+        dialled.map_err(|error| describe_connect(&error))
+    };
+    // Nobody is trusted until there are roots, which may come later.
+    let refused = try_with(Some(key.clone())).await.unwrap_err();
+    assert!(refused.contains("UnknownIssuer"), "{refused}");
+    assert_eq!(roots.replace([ca.der()]), 1);
+    let other = public_key(ca.issue("127.0.0.1").leaf()).unwrap();
+    let refused = try_with(Some(other)).await.unwrap_err();
+    let words = "public key of server certificate presented by 127.0.0.1 doesn't match";
+    assert!(refused.contains(words), "{refused}");
+    try_with(None).await.unwrap();
+    let dialled = try_with(Some(key)).await.unwrap();
+
+    // Both ends of the session export the same, and each sees the other's certificate.
+    assert_eq!(echo(&dialled.channel, vec![0; 5]).await.unwrap(), 5);
+    let here = dialled.tls.clone().unwrap();
+    let there = server.echo.seen.lock().last().unwrap().clone();
+    let exported = here.export_keying_material(b"label", b"context");
+    let seen = there.tls().unwrap();
+    assert!(exported.is_some());
+    assert_eq!(exported, seen.export_keying_material(b"label", b"context"));
+    assert_ne!(exported, seen.export_keying_material(b"label", b"other"));
+    assert!(here.certificate().is_some() && there.certificate().is_some());
+
+    // Broken off, it takes running calls with it and is not opened again.
+    let endless = futures::stream::pending::<ChaincodeMessage>();
+    let mut client = ChaincodeSupportClient::new(dialled.channel.clone());
+    let mut answers = client.register(endless).await.unwrap().into_inner();
+    dialled.close();
+    assert!(answers.message().await.is_err());
+    assert!(echo(&dialled.channel, vec![0; 5]).await.is_err());
     server.stop().await;
 }

@@ -208,6 +208,15 @@ impl Follower {
         Ok(())
     }
 
+    /// The first block of what `seek` asks one server for, as it is: nobody has judged it yet.
+    pub async fn fetch(
+        &self,
+        endpoint: &Endpoint,
+        seek: &SeekInfo,
+    ) -> Result<Option<Block>, FollowError> {
+        self.open(endpoint, seek).await?.next().await
+    }
+
     /// Asks one server for what `seek` says and hands out the answers.
     async fn open(&self, endpoint: &Endpoint, seek: &SeekInfo) -> Result<Blocks, FollowError> {
         let channel = connect(endpoint).map_err(|error| FollowError::Endpoint {

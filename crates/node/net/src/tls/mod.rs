@@ -15,6 +15,7 @@ use rustls::crypto::CryptoProvider;
 pub use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
@@ -22,7 +23,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::TlsError;
-pub use verify::ClientRoots;
+pub use verify::{ClientRoots, ServerRoots};
 
 /// The application protocol of gRPC.
 pub(crate) const ALPN_H2: &[u8] = b"h2";
@@ -53,6 +54,14 @@ pub fn certificates_from_pem(
         });
     }
     Ok(certificates)
+}
+
+/// The public key of a certificate as its SubjectPublicKeyInfo (DER), whatever the kind of key and
+/// however long the certificate is valid. `None` when the bytes are no certificate.
+pub fn public_key(certificate: &[u8]) -> Option<Vec<u8>> {
+    let certificate = CertificateDer::from(certificate);
+    let parsed = ParsedCertificate::try_from(&certificate).ok()?;
+    Some(parsed.subject_public_key_info().as_ref().to_vec())
 }
 
 /// A certificate chain and its private key, ready for either side of a handshake.
@@ -227,6 +236,38 @@ impl ClientTls {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![ALPN_H2.to_vec()];
+        Ok(Self {
+            config: Arc::new(config),
+            identity_hash,
+            server_name: None,
+        })
+    }
+
+    /// TLS between nodes: servers are trusted by `roots` as they are when a connection opens, and
+    /// must moreover present a certificate with the public key `pinned`
+    /// (SubjectPublicKeyInfo, DER), where one is given. Validity is judged as if it were
+    /// `time_shift` earlier. Sessions are not resumed, because that would skip these checks.
+    pub fn between_nodes(
+        roots: &Arc<ServerRoots>,
+        identity: Option<TlsIdentity>,
+        pinned: Option<Vec<u8>>,
+        time_shift: Duration,
+    ) -> Result<Self, TlsError> {
+        let identity_hash = identity.as_ref().map(TlsIdentity::leaf_hash);
+        let clock = Arc::new(ShiftedTime(time_shift));
+        let builder = ClientConfig::builder_with_details(provider(), clock)
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map_err(TlsError::Setup)?
+            .dangerous()
+            .with_custom_certificate_verifier(verify::server_of(roots.clone(), pinned));
+        let mut config = match identity {
+            Some(identity) => {
+                builder.with_client_cert_resolver(Arc::new(verify::OneIdentity(identity.key)))
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![ALPN_H2.to_vec()];
+        config.resumption = rustls::client::Resumption::disabled();
         Ok(Self {
             config: Arc::new(config),
             identity_hash,
