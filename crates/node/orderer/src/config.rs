@@ -1,9 +1,12 @@
 //! The settings of `orderer.yaml`: Fabric's keys, and one section of our own.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use selvage_net::config::{ByteSize, ConfigError, GoDuration, Loaded, Variables, find, load};
+use selvage_net::config::{
+    ByteSize, ConfigError, GoDuration, Loaded, Variables, find, load, parse_duration,
+};
 use serde::{Deserialize, Serialize};
 
 /// The whole file.
@@ -24,8 +27,8 @@ pub struct Settings {
     pub admin: Endpoint,
     /// Limits of the channel participation API.
     pub channel_participation: ChannelParticipation,
-    /// Settings of cluster engines, which this engine does not read.
-    pub consensus: BTreeMap<String, serde_norway::Value>,
+    /// Settings of engines that order among several nodes.
+    pub consensus: Consensus,
     /// What Fabric does not have.
     pub selvage: Selvage,
 }
@@ -61,14 +64,14 @@ pub struct General {
     pub authentication: Authentication,
     /// Only `none`: channels come through the participation API.
     pub bootstrap_method: String,
-    /// Settings of cluster engines, of Go's profiler and of crypto providers: accepted, without
-    /// effect here.
-    pub cluster: BTreeMap<String, serde_norway::Value>,
-    /// See `cluster`.
+    /// How this node and the other orderers of its channels speak with each other.
+    pub cluster: Cluster,
+    /// Settings of Fabric's gRPC client, of Go's profiler and of crypto providers: accepted,
+    /// without effect here.
     pub backoff: BTreeMap<String, serde_norway::Value>,
-    /// See `cluster`.
+    /// See `backoff`.
     pub profile: BTreeMap<String, serde_norway::Value>,
-    /// See `cluster`.
+    /// See `backoff`.
     #[serde(rename = "BCCSP")]
     pub bccsp: BTreeMap<String, serde_norway::Value>,
     /// Left over from files of Fabric 1 and 2; without effect.
@@ -133,6 +136,74 @@ pub struct Authentication {
     pub time_window: GoDuration,
     /// Lets clients with expired certificates go on.
     pub no_expiration_checks: bool,
+}
+
+/// `General.Cluster`. A zero stands for the default, as in Fabric.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Cluster {
+    /// Messages of one kind that may wait for one node.
+    pub send_buffer_size: usize,
+    /// File of the certificate this node shows other orderers, PEM. Without it, that of
+    /// `General.TLS`.
+    pub client_certificate: String,
+    /// File of its private key, PEM.
+    pub client_private_key: String,
+    /// Port of a listener of its own for other orderers; 0 uses the general listener. This key and
+    /// the next three are set together or not at all.
+    pub listen_port: u16,
+    /// Address of that listener.
+    pub listen_address: String,
+    /// File of that listener's certificate, PEM.
+    pub server_certificate: String,
+    /// File of its private key, PEM.
+    pub server_private_key: String,
+    /// Files of roots by which other orderers are trusted, beside those of the channels' orderer
+    /// organisations.
+    #[serde(rename = "RootCAs")]
+    pub root_cas: Vec<String>,
+    /// How long opening a connection may take.
+    pub dial_timeout: GoDuration,
+    /// How long a message may wait for a node that does not read.
+    #[serde(rename = "RPCTimeout")]
+    pub rpc_timeout: GoDuration,
+    /// In Fabric, bytes of blocks fetched ahead. Here one block is fetched ahead.
+    pub replication_buffer_size: ByteSize,
+    /// How long another orderer may take for one block.
+    pub replication_pull_timeout: GoDuration,
+    /// The longest pause between attempts to fetch blocks.
+    pub replication_retry_timeout: GoDuration,
+    /// Left over from files of Fabric 1 and 2; without effect.
+    pub replication_background_refresh_interval: GoDuration,
+    /// In Fabric, attempts to fetch a block before the next round of the same. Here attempts go on
+    /// until the channel is stopped.
+    pub replication_max_retries: u64,
+    /// In Fabric, how blocks of BFT channels are fetched. Here every block is verified by the
+    /// channel's policy, and another node is asked when one falls behind.
+    pub replication_policy: String,
+    /// How far in the past certificates are judged on a listener of its own.
+    #[serde(rename = "TLSHandshakeTimeShift")]
+    pub tls_handshake_time_shift: GoDuration,
+    /// From when on an expiring certificate of another node is warned about.
+    pub cert_expiration_warning_threshold: GoDuration,
+}
+
+/// `Consensus`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Consensus {
+    /// The folder of the engines' journals, one folder below it for each channel; empty for
+    /// `etcdraft/wal` in the ledger's folder.
+    #[serde(rename = "WALDir")]
+    pub wal_dir: String,
+    /// In Fabric, the folder of snapshots. Here a snapshot is the newest block and needs no file.
+    pub snap_dir: String,
+    /// How long a channel may be without leader before this node asks others whether it was removed;
+    /// empty for ten minutes.
+    pub eviction_suspicion: String,
+    /// The length of a tick, instead of the one in the channel's configuration; empty to follow
+    /// that one.
+    pub tick_interval_override: String,
 }
 
 /// `FileLedger`
@@ -217,7 +288,7 @@ impl Default for General {
             local_msp_id: "SampleOrg".to_owned(),
             authentication: Authentication::default(),
             bootstrap_method: "none".to_owned(),
-            cluster: BTreeMap::new(),
+            cluster: Cluster::default(),
             backoff: BTreeMap::new(),
             profile: BTreeMap::new(),
             bccsp: BTreeMap::new(),
@@ -253,6 +324,122 @@ impl Default for Authentication {
             time_window: GoDuration::seconds(15 * 60),
             no_expiration_checks: false,
         }
+    }
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            send_buffer_size: 100,
+            client_certificate: String::new(),
+            client_private_key: String::new(),
+            listen_port: 0,
+            listen_address: String::new(),
+            server_certificate: String::new(),
+            server_private_key: String::new(),
+            root_cas: Vec::new(),
+            dial_timeout: GoDuration::seconds(5),
+            rpc_timeout: GoDuration::seconds(7),
+            replication_buffer_size: ByteSize(20 << 20),
+            replication_pull_timeout: GoDuration::seconds(5),
+            replication_retry_timeout: GoDuration::seconds(5),
+            replication_background_refresh_interval: GoDuration::seconds(5 * 60),
+            replication_max_retries: 12,
+            replication_policy: String::new(),
+            tls_handshake_time_shift: GoDuration::seconds(0),
+            cert_expiration_warning_threshold: GoDuration::seconds(7 * 24 * 3600),
+        }
+    }
+}
+
+impl Cluster {
+    /// Whether other orderers have a listener of their own.
+    pub fn own_listener(&self) -> bool {
+        self.listen_port != 0
+    }
+
+    fn fill_in(&mut self) {
+        let default = Self::default();
+        if self.send_buffer_size == 0 {
+            self.send_buffer_size = default.send_buffer_size;
+        }
+        let times = [
+            (&mut self.dial_timeout, default.dial_timeout),
+            (&mut self.rpc_timeout, default.rpc_timeout),
+            (
+                &mut self.replication_pull_timeout,
+                default.replication_pull_timeout,
+            ),
+            (
+                &mut self.replication_retry_timeout,
+                default.replication_retry_timeout,
+            ),
+            (
+                &mut self.cert_expiration_warning_threshold,
+                default.cert_expiration_warning_threshold,
+            ),
+        ];
+        for (time, default) in times {
+            if time.0.is_zero() {
+                *time = default;
+            }
+        }
+    }
+
+    /// Settings that belong together and are given apart.
+    fn check(&self) -> Result<(), ConfigError> {
+        let listener = [
+            self.listen_port == 0,
+            self.listen_address.is_empty(),
+            self.server_certificate.is_empty(),
+            self.server_private_key.is_empty(),
+        ];
+        if listener.contains(&true) && listener.contains(&false) {
+            return Err(ConfigError::Value {
+                key: "General.Cluster".to_owned(),
+                reason:
+                    "ListenPort, ListenAddress, ServerCertificate and ServerPrivateKey must be \
+                         set together, for a listener of its own for other orderers, or not at all"
+                        .to_owned(),
+            });
+        }
+        if self.client_certificate.is_empty() != self.client_private_key.is_empty() {
+            return Err(ConfigError::Value {
+                key: "General.Cluster".to_owned(),
+                reason: "ClientCertificate and ClientPrivateKey must be set together or not at all"
+                    .to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Consensus {
+    /// How long a channel may be without leader before this node suspects that it was removed.
+    pub fn eviction_suspicion(&self) -> Result<Duration, ConfigError> {
+        const KEY: &str = "Consensus.EvictionSuspicion";
+        Ok(duration(KEY, &self.eviction_suspicion)?.unwrap_or(Duration::from_secs(600)))
+    }
+
+    /// The length of a tick, where it is not the channel's.
+    pub fn tick_interval_override(&self) -> Result<Option<Duration>, ConfigError> {
+        duration(
+            "Consensus.TickIntervalOverride",
+            &self.tick_interval_override,
+        )
+    }
+}
+
+fn duration(key: &str, text: &str) -> Result<Option<Duration>, ConfigError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match parse_duration(text).filter(|duration| !duration.is_zero()) {
+        Some(duration) => Ok(Some(duration)),
+        None => Err(ConfigError::Value {
+            key: key.to_owned(),
+            reason: format!("{text:?} is no duration above zero, such as 500ms or 10m"),
+        }),
     }
 }
 
@@ -296,7 +483,7 @@ impl Default for Selvage {
     fn default() -> Self {
         Self {
             eager_cutting: true,
-            eager_linger: GoDuration(std::time::Duration::from_millis(5)),
+            eager_linger: GoDuration(Duration::from_millis(5)),
             max_waiting_messages: 20_000,
             max_waiting_bytes: ByteSize(64 << 20),
             max_streams: 5_000,
@@ -316,6 +503,7 @@ impl Settings {
         let mut loaded: Loaded<Self> = load(file, "ORDERER", variables)?;
         let folder = loaded.folder().to_owned();
         loaded.settings.resolve_paths(&folder);
+        loaded.settings.general.cluster.fill_in();
         loaded.settings.check()?;
         Ok(loaded)
     }
@@ -331,6 +519,7 @@ impl Settings {
             file_ledger,
             operations,
             admin,
+            consensus,
             ..
         } = self;
         for tls in [&mut general.tls, &mut operations.tls, &mut admin.tls] {
@@ -339,8 +528,24 @@ impl Settings {
             tls.root_cas.iter_mut().for_each(resolve);
             tls.client_root_cas.iter_mut().for_each(resolve);
         }
+        let cluster = &mut general.cluster;
+        resolve(&mut cluster.client_certificate);
+        resolve(&mut cluster.client_private_key);
+        resolve(&mut cluster.server_certificate);
+        resolve(&mut cluster.server_private_key);
+        cluster.root_cas.iter_mut().for_each(resolve);
         resolve(&mut general.local_msp_dir);
         resolve(&mut file_ledger.location);
+        resolve(&mut consensus.wal_dir);
+        resolve(&mut consensus.snap_dir);
+    }
+
+    /// The folder of the engines' journals.
+    pub fn wal_dir(&self) -> PathBuf {
+        match self.consensus.wal_dir.as_str() {
+            "" => Path::new(&self.file_ledger.location).join("etcdraft/wal"),
+            folder => PathBuf::from(folder),
+        }
     }
 
     /// Settings that Fabric's orderer stops at, and those that would silently do nothing.
@@ -389,6 +594,9 @@ impl Settings {
         {
             return refuse("General.Throttling.InactivityTimeout", "must be above zero");
         }
+        self.general.cluster.check()?;
+        self.consensus.eviction_suspicion()?;
+        self.consensus.tick_interval_override()?;
         Ok(())
     }
 }
@@ -411,6 +619,42 @@ mod tests {
         assert_eq!(loaded.unknown, Vec::<String>::new());
         assert!(loaded.settings.selvage.eager_cutting);
         assert_eq!(loaded.settings.general.listen_port, 7050);
+        assert_eq!(loaded.settings.general.cluster.send_buffer_size, 100);
+        assert!(!loaded.settings.general.cluster.own_listener());
+        let wal = "/var/hyperledger/production/orderer/etcdraft/wal";
+        assert_eq!(loaded.settings.wal_dir(), Path::new(wal));
+    }
+
+    #[test]
+    fn clusters_are_configured_as_in_fabric() {
+        let (folder, file) = written(
+            "General:\n  Cluster: {ClientCertificate: tls/client.crt, ClientPrivateKey: k, \
+             SendBufferSize: 0, RPCTimeout: 0s, DialTimeout: 3s}\nFileLedger: {Location: /l}\n\
+             Consensus: {EvictionSuspicion: 30s, TickIntervalOverride: 250ms}\n",
+        );
+        let variables = [
+            ("ORDERER_GENERAL_CLUSTER_ROOTCAS", "[ca.crt]"),
+            ("ORDERER_GENERAL_CLUSTER_LISTENPORT", ""),
+        ];
+        let variables = variables.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let settings = Settings::load_file(&file, &variables).unwrap().settings;
+        let cluster = &settings.general.cluster;
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        assert_eq!(cluster.client_certificate, path("tls/client.crt"));
+        assert_eq!(cluster.root_cas, [path("ca.crt")]);
+        assert_eq!(cluster.send_buffer_size, 100);
+        assert_eq!(cluster.rpc_timeout, GoDuration::seconds(7));
+        assert_eq!(cluster.dial_timeout, GoDuration::seconds(3));
+        let consensus = &settings.consensus;
+        let suspicion = consensus.eviction_suspicion().unwrap();
+        assert_eq!(suspicion, Duration::from_secs(30));
+        let tick = consensus.tick_interval_override().unwrap();
+        assert_eq!(tick, Some(Duration::from_millis(250)));
+        assert_eq!(settings.wal_dir(), Path::new("/l/etcdraft/wal"));
+        let defaults = Consensus::default();
+        let suspicion = defaults.eviction_suspicion().unwrap();
+        assert_eq!(suspicion, Duration::from_secs(600));
+        assert_eq!(defaults.tick_interval_override().unwrap(), None);
     }
 
     #[test]
@@ -464,5 +708,18 @@ mod tests {
         check("Metrics: {Provider: statsd}", "Metrics.Provider");
         check("Debug: {BroadcastTraceDir: /tmp}", "Debug");
         check("General: {ListenPort: abc}", "General.ListenPort");
+        check("General: {Cluster: {ListenPort: 7}}", "ListenAddress");
+        check(
+            "General: {Cluster: {ClientCertificate: x}}",
+            "ClientPrivateKey",
+        );
+        check(
+            "Consensus: {EvictionSuspicion: soon}",
+            "Consensus.EvictionSuspicion",
+        );
+        check(
+            "Consensus: {TickIntervalOverride: 0s}",
+            "Consensus.TickIntervalOverride",
+        );
     }
 }

@@ -125,10 +125,30 @@ pub enum ChainError {
     },
     /// The consensus type has no engine here.
     #[error(
-        "consensus type \"{0}\" is not built into this orderer, which runs \"solo\": create the \
-         channel with ConsensusType solo"
+        "consensus type \"{0}\" is not built into this orderer, which runs \"solo\" and \
+         \"etcdraft\": create the channel with one of them"
     )]
     ConsensusType(String),
+    /// The consenters of the configuration cannot be used.
+    #[error("its consenters cannot be used")]
+    Consenters(#[source] selvage_consensus_raft::MembershipError),
+    /// The engine cannot start.
+    #[error("its consensus engine cannot start")]
+    Engine(#[source] selvage_consensus_raft::StartError),
+    /// The engine's journal cannot be used.
+    #[error("its journal cannot be used")]
+    Journal(#[source] selvage_ordering::journal::JournalError),
+    /// The block that was kept for joining is damaged.
+    #[error(
+        "the block it was told to join with is unreadable: remove the channel here and join it again"
+    )]
+    JoinBlock(#[source] prost::DecodeError),
+    /// Fetching blocks needs TLS.
+    #[error(
+        "a channel ordered by several nodes needs TLS between them: set General.TLS, or \
+         General.Cluster with a listener of its own"
+    )]
+    NoTls,
     /// There is no orderer section.
     #[error("its configuration has no Orderer group")]
     NoOrderer,

@@ -17,6 +17,7 @@
 
 mod broadcast;
 mod chain;
+pub mod cluster;
 pub mod config;
 mod error;
 mod limiter;
@@ -26,6 +27,6 @@ mod participation;
 mod registrar;
 mod tls;
 
-pub use chain::CONSENSUS_TYPE;
+pub use chain::CONSENSUS_TYPES;
 pub use error::{ChainError, OrdererError};
 pub use selvage_crypto::in_full;

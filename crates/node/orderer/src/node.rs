@@ -32,7 +32,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::broadcast::Broadcaster;
-use crate::chain::Shared;
+use crate::chain::{ClusterNode, Shared};
+use crate::cluster::{ClusterTls, Limits, LinkOptions, Links, StepService};
 use crate::config::{Endpoint, Settings};
 use crate::error::OrdererError;
 use crate::limiter::Limiter;
@@ -51,6 +52,8 @@ pub const COMMIT: &str = match option_env!("SELVAGE_COMMIT") {
 
 /// How long calls may go on after shutdown was asked for.
 const DRAIN: Duration = Duration::from_secs(1);
+/// How long a message may wait for a leader before its client is told to try again.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// From when on an expiring certificate is warned about.
 const EXPIRY_WARNING: i64 = 7 * 24 * 3600;
 
@@ -117,8 +120,12 @@ impl Orderer {
         let metrics = Metrics::default();
         let tls = EndpointTls::load("General.TLS", &general.tls, false)?;
         let server_tls = tls.as_ref().map(|tls| tls.server.clone());
+        let signer = Arc::new(signer);
+        let shutdown = CancellationToken::new();
+        let cluster = cluster(settings, signer.clone(), &metrics, &env)?;
         let roots_follow = Arc::new(FollowRoots {
             tls,
+            cluster: cluster.tls.clone(),
             registrar: OnceLock::new(),
         });
 
@@ -126,9 +133,10 @@ impl Orderer {
         let follow = roots_follow.clone();
         let shared = Shared {
             env: env.clone(),
-            signer: Arc::new(signer),
+            signer,
             filters: filters(settings),
             solo: solo_options(settings),
+            cluster: cluster.clone(),
             config_changed: Arc::new(move || follow.update()),
             fatal: fatal_sender,
         };
@@ -144,13 +152,27 @@ impl Orderer {
             let participation = participation.clone();
             async move { participation.answer(request).await }
         });
-        let grpc = grpc_router(settings, &registrar, &metrics, env.clock.clone());
+        let mut grpc = grpc_routes(settings, &registrar, &metrics, env.clock.clone());
+        let mut between = None;
+        if let Some(links) = &cluster.links {
+            let limits = Limits::new(settings);
+            let steps = StepService::new(links, limits, env.clone(), shutdown.clone());
+            let (raft, bft) = (steps.cluster(), steps.node_service());
+            match ClusterTls::listener(settings)? {
+                Some(tls) => {
+                    let routes = Routes::new(raft).add_service(bft);
+                    between = Some((tls, routes.prepare().into_axum_router()));
+                }
+                None => grpc = grpc.add_service(raft).add_service(bft),
+            }
+        }
+        let grpc = grpc.prepare().into_axum_router();
 
         let mut orderer = Self {
             address: SocketAddr::from(([0, 0, 0, 0], 0)),
             operations: SocketAddr::from(([0, 0, 0, 0], 0)),
             admin: SocketAddr::from(([0, 0, 0, 0], 0)),
-            shutdown: CancellationToken::new(),
+            shutdown,
             registrar,
             servers: JoinSet::new(),
             fatal,
@@ -158,6 +180,9 @@ impl Orderer {
         orderer
             .take_ports(settings, operations.router(), admin, grpc, server_tls)
             .await?;
+        if let Some((tls, routes)) = between {
+            orderer.listen_cluster(settings, tls, routes).await?;
+        }
         tracing::info!(
             target: "orderer.common.server",
             address = %orderer.address,
@@ -195,6 +220,21 @@ impl Orderer {
         let address = host_port(&general.listen_address, general.listen_port);
         let section = "the orderer (General.ListenAddress, General.ListenPort)";
         self.address = self.listen(section, &address, options, grpc).await?;
+        Ok(())
+    }
+
+    /// The listener that other orderers have to themselves.
+    async fn listen_cluster(
+        &mut self,
+        settings: &Settings,
+        tls: EndpointTls,
+        routes: Router,
+    ) -> Result<(), OrdererError> {
+        let cluster = &settings.general.cluster;
+        let address = host_port(&cluster.listen_address, cluster.listen_port);
+        let section = "the cluster (General.Cluster.ListenAddress, General.Cluster.ListenPort)";
+        let options = ServerOptions::grpc(Some(tls.server));
+        self.listen(section, &address, options, routes).await?;
         Ok(())
     }
 
@@ -260,14 +300,19 @@ impl Orderer {
 /// Gives the listener the client roots of the channels whenever one of them changes.
 struct FollowRoots {
     tls: Option<EndpointTls>,
+    cluster: Option<Arc<ClusterTls>>,
     registrar: OnceLock<Weak<Registrar>>,
 }
 
 impl FollowRoots {
     fn update(&self) {
         let registrar = self.registrar.get().and_then(Weak::upgrade);
-        if let (Some(tls), Some(registrar)) = (&self.tls, registrar) {
+        let Some(registrar) = registrar else { return };
+        if let Some(tls) = &self.tls {
             tls.follow(&registrar);
+        }
+        if let Some(cluster) = &self.cluster {
+            cluster.follow(&registrar.configs());
         }
     }
 }
@@ -317,6 +362,28 @@ fn solo_options(settings: &Settings) -> SoloOptions {
     }
 }
 
+/// What this node needs to order together with others.
+fn cluster(
+    settings: &Settings,
+    signer: Arc<SigningIdentity>,
+    metrics: &Metrics,
+    env: &Env,
+) -> Result<ClusterNode, OrdererError> {
+    let tls = ClusterTls::load(settings)?;
+    let links = tls.as_ref().map(|tls| {
+        let options = LinkOptions::new(settings);
+        Links::new(options, tls.clone(), signer, metrics, env.clone())
+    });
+    Ok(ClusterNode {
+        links,
+        tls,
+        journals: settings.wal_dir(),
+        tick: settings.consensus.tick_interval_override()?,
+        suspicion: settings.consensus.eviction_suspicion()?,
+        patience: PATIENCE,
+    })
+}
+
 fn operations(
     settings: &Settings,
     registrar: &Arc<Registrar>,
@@ -357,12 +424,12 @@ fn operations(
     operations
 }
 
-fn grpc_router(
+fn grpc_routes(
     settings: &Settings,
     registrar: &Arc<Registrar>,
     metrics: &Metrics,
     clock: Arc<dyn Clock>,
-) -> Router {
+) -> Routes {
     let general = &settings.general;
     let throttling = &general.throttling;
     let limiter = (throttling.rate > 0).then(|| {
@@ -387,8 +454,6 @@ fn grpc_router(
         .max_encoding_message_size(body_limit(general.max_send_msg_size));
     Routes::new(Throttled::new(service, settings.selvage.max_streams))
         .add_service(Serving::of(["orderer.AtomicBroadcast"]))
-        .prepare()
-        .into_axum_router()
 }
 
 struct Service {

@@ -49,13 +49,13 @@ fn url_of(channel: &str) -> String {
     format!("{CHANNELS}/{channel}")
 }
 
-/// A single node has no cluster to relate to, which Fabric calls `other`.
 fn info(chain: &Chain) -> Info {
+    let standing = chain.standing();
     Info {
         name: chain.id().to_owned(),
         url: url_of(chain.id()),
-        consensus_relation: "other",
-        status: "active",
+        consensus_relation: standing.relation.as_str(),
+        status: standing.status,
         height: chain.height(),
     }
 }
@@ -186,15 +186,11 @@ impl Participation {
                 "cannot unmarshal file part {BLOCK_PART} into a block: {error}"
             ))
         })?;
-        let id = check_join_block(&block)
+        check_join_block(&block)
             .map_err(|reason| bad_request(&format!("invalid join block: {reason}")))?;
-        let registrar = self.registrar.clone();
-        // Joining writes and syncs files.
-        let joined = tokio::task::spawn_blocking(move || registrar.join(&id, &block)).await;
-        match joined {
-            Ok(Ok(chain)) => Ok(created(&chain)),
-            Ok(Err(error)) => Err(manage_error("cannot join", &error)),
-            Err(_) => Err(Box::new(empty(StatusCode::INTERNAL_SERVER_ERROR))),
+        match self.registrar.join(block).await {
+            Ok(chain) => Ok(created(&chain)),
+            Err(error) => Err(manage_error("cannot join", &error)),
         }
     }
 
@@ -235,7 +231,7 @@ impl Participation {
 }
 
 /// What Fabric checks of a block before it looks for the channel.
-fn check_join_block(block: &Block) -> Result<String, String> {
+fn check_join_block(block: &Block) -> Result<(), String> {
     if !selvage_channel::block::is_config_block(block) {
         return Err("block is not a config block".to_owned());
     }
@@ -255,7 +251,7 @@ fn check_join_block(block: &Block) -> Result<String, String> {
     if config.application().is_none() {
         return Err("invalid config: must contain application config".to_owned());
     }
-    Ok(config.channel_id().to_owned())
+    Ok(())
 }
 
 fn created(chain: &Chain) -> Response<Bytes> {

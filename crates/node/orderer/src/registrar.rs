@@ -17,7 +17,7 @@ use selvage_net::metrics::{Gauges, Metrics};
 use selvage_proto::common::Block;
 use thiserror::Error;
 
-use crate::chain::{Chain, Shared, check_config};
+use crate::chain::{Chain, Shared, check_config, first_block, is_cluster};
 use crate::error::{ChainError, OrdererError};
 use crate::in_full;
 
@@ -31,10 +31,12 @@ pub(crate) enum ManageError {
     #[error("channel pending removal")]
     PendingRemoval,
     #[error(
-        "the block has number {0}: this orderer joins a channel only from its genesis block, \
-         because the solo engine has no other orderers to fetch the blocks before it from"
+        "the block has number {0}: this orderer joins a channel with one orderer only from its \
+         genesis block, because there are no others to fetch the blocks before it from"
     )]
     NotGenesis(u64),
+    #[error("{0}")]
+    Onboarding(String),
     #[error("this orderer already serves {0} channels, the most it may")]
     TooMany(usize),
     #[error("{}", in_full(.0))]
@@ -140,8 +142,42 @@ impl Registrar {
         chains.values().map(|chain| chain.config()).collect()
     }
 
-    /// Creates a channel from its genesis block, which has been checked to be one.
-    pub(crate) fn join(&self, id: &str, block: &Block) -> Result<Arc<Chain>, ManageError> {
+    /// Joins a channel with one of its configuration blocks. A later one than the genesis block is
+    /// where this node begins to take part; the blocks before it come from the other orderers.
+    pub(crate) async fn join(self: &Arc<Self>, block: Block) -> Result<Arc<Chain>, ManageError> {
+        let number = block.number();
+        let failed = |source| ManageError::Chain(ChainError::Config { number, source });
+        let config = verify_config_block(&block).map_err(failed)?;
+        check_config(&config).map_err(ManageError::Chain)?;
+        if self.chain(config.channel_id()).is_some() {
+            return Err(ManageError::Exists);
+        }
+        if is_cluster(&config) && self.shared.cluster.links.is_none() {
+            return Err(ManageError::Chain(ChainError::NoTls));
+        }
+        let (genesis, join) = match number {
+            0 => (block, None),
+            _ if !is_cluster(&config) => return Err(ManageError::NotGenesis(number)),
+            _ => {
+                let genesis = first_block(&self.shared, &config).await;
+                (genesis.map_err(ManageError::Onboarding)?, Some(block))
+            }
+        };
+        let id = config.channel_id().to_owned();
+        let this = self.clone();
+        // Joining writes and syncs files.
+        let created =
+            tokio::task::spawn_blocking(move || this.create(&id, &genesis, join.as_ref()));
+        let stopped = |_| ManageError::Onboarding("the orderer is being stopped".to_owned());
+        created.await.map_err(stopped)?
+    }
+
+    fn create(
+        &self,
+        id: &str,
+        genesis: &Block,
+        join: Option<&Block>,
+    ) -> Result<Arc<Chain>, ManageError> {
         let Some(_managing) = self.managing.try_lock() else {
             return Err(ManageError::PendingRemoval);
         };
@@ -152,15 +188,15 @@ impl Registrar {
         if count >= MAX_CHANNELS {
             return Err(ManageError::TooMany(count));
         }
-        if block.number() != 0 {
-            return Err(ManageError::NotGenesis(block.number()));
+        let disk = |error| ManageError::Chain(ChainError::Disk(error));
+        // What an earlier membership left would be mistaken for this one's.
+        self.shared.forget_engine(id).map_err(disk)?;
+        if let Some(join) = join {
+            self.shared.remember_join(id, join).map_err(disk)?;
         }
-        let config = verify_config_block(block)
-            .map_err(|source| ManageError::Chain(ChainError::Config { number: 0, source }))?;
-        check_config(&config).map_err(ManageError::Chain)?;
         let dir = self.folder.join(id);
         let gauge = self.heights.with(&[id]);
-        match Chain::create(id, &dir, block, self.shared.clone(), gauge) {
+        match Chain::create(id, &dir, genesis, self.shared.clone(), gauge) {
             Ok(chain) => {
                 tracing::info!(channel = id, "Joining channel: {id}");
                 self.chains.write().insert(id.to_owned(), chain.clone());
@@ -202,7 +238,8 @@ impl Registrar {
         }
         disk.rename(chain.dir(), &target)?;
         disk.sync_dir(&self.folder)?;
-        disk.remove_dir_all(&target)
+        disk.remove_dir_all(&target)?;
+        self.shared.forget_engine(chain.id())
     }
 
     /// A block by what the participation API calls it: `newest`, `oldest`, `config` or a number.

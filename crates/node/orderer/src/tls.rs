@@ -20,7 +20,7 @@ pub(crate) struct EndpointTls {
     configured: Vec<CertificateDer<'static>>,
 }
 
-fn read(what: &'static str, path: &str) -> Result<Vec<u8>, OrdererError> {
+pub(crate) fn read(what: &'static str, path: &str) -> Result<Vec<u8>, OrdererError> {
     fs::read(path).map_err(|source| OrdererError::File {
         what,
         path: Path::new(path).to_owned(),

@@ -5,34 +5,41 @@
 //! clients told that their messages are ordered (see `docs/decisions/durable-broadcast.md`).
 
 mod driver;
+mod effects;
+mod engines;
+mod fetch;
+mod journaling;
 mod source;
 mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use prost::Message;
-use selvage_channel::ChannelConfig;
 use selvage_channel::block::verify_config_block;
-use selvage_env::Env;
+use selvage_channel::{ChannelConfig, open_config};
+use selvage_env::{DiskError, Env};
 use selvage_identity::SigningIdentity;
 use selvage_ledger::{BlockStore, BlockStoreOptions};
 use selvage_net::CancellationToken;
 use selvage_net::metrics::Gauge;
 use selvage_ordering::filters::{Filters, Incoming, Kind, Refusal};
 use selvage_ordering::solo::SoloOptions;
-use selvage_ordering::{BatchLimits, Parameters};
-use selvage_proto::common::{Block, Status};
+use selvage_ordering::{Member, Submission};
+use selvage_proto::common::{Block, Envelope, Status};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::cluster;
 use crate::error::ChainError;
 use crate::in_full;
+pub use engines::CONSENSUS_TYPES;
+use engines::NotRunning;
+pub(crate) use engines::{ClusterNode, check_config, is_cluster};
+pub(crate) use fetch::genesis as first_block;
 pub(crate) use source::Recent;
-
-/// The consensus type this orderer has an engine for.
-pub const CONSENSUS_TYPE: &str = "solo";
 
 /// Messages that wait for the channel's task.
 const QUEUE: usize = 4_096;
@@ -44,14 +51,110 @@ pub(crate) struct Shared {
     pub(crate) signer: Arc<SigningIdentity>,
     pub(crate) filters: Filters,
     pub(crate) solo: SoloOptions,
+    /// What clusters need of this node.
+    pub(crate) cluster: ClusterNode,
     /// Told when a channel's configuration changes or a channel comes or goes.
     pub(crate) config_changed: Arc<dyn Fn() + Send + Sync>,
     /// Told when a channel can no longer write.
     pub(crate) fatal: mpsc::Sender<(String, String)>,
 }
 
+/// The largest join block.
+const MAX_JOIN_BLOCK: usize = 128 << 20;
+
+impl Shared {
+    /// The file that says that a channel's blocks came from other nodes, so that its engine may
+    /// begin without a journal.
+    fn joined_marker(&self, id: &str) -> PathBuf {
+        self.cluster.journals.join(format!("{id}.joined"))
+    }
+
+    /// The file with the block that this node was told to join a channel with.
+    fn join_file(&self, id: &str) -> PathBuf {
+        self.cluster.journals.join(format!("{id}.join"))
+    }
+
+    /// The block to join with, while it lies ahead.
+    fn join_block(&self, id: &str, newest: u64) -> Result<Option<Block>, ChainError> {
+        let (disk, path) = (self.env.disk.as_ref(), self.join_file(id));
+        if !disk.exists(&path)? {
+            return Ok(None);
+        }
+        let bytes = disk.read(&path, MAX_JOIN_BLOCK)?;
+        let block = Block::decode(bytes.as_slice()).map_err(ChainError::JoinBlock)?;
+        Ok((block.number() > newest).then_some(block))
+    }
+
+    /// Remembers a join with a block that lies ahead, durably.
+    pub(crate) fn remember_join(&self, id: &str, block: &Block) -> Result<(), DiskError> {
+        let disk = self.env.disk.as_ref();
+        disk.create_dir_all(&self.cluster.journals)?;
+        disk.write_atomic(&self.joined_marker(id), b"selvage\n")?;
+        disk.write_atomic(&self.join_file(id), &block.encode_to_vec())
+    }
+
+    /// Removes everything that an engine left of a channel.
+    pub(crate) fn forget_engine(&self, id: &str) -> Result<(), DiskError> {
+        let disk = self.env.disk.as_ref();
+        let journals = &self.cluster.journals;
+        if !disk.exists(journals)? {
+            return Ok(());
+        }
+        let gone = |result: Result<(), DiskError>| match result {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        };
+        gone(disk.remove_dir_all(&journals.join(id)))?;
+        gone(disk.remove_file(&self.joined_marker(id)))?;
+        gone(disk.remove_file(&self.join_file(id)))?;
+        disk.sync_dir(journals)
+    }
+}
+
 /// What became of a message.
 pub(crate) type Answer = (Status, String);
+
+/// What this node is to a channel, in the words of the participation API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Relation {
+    /// It takes part in ordering.
+    Consenter,
+    /// It keeps up with the blocks.
+    Follower,
+    /// The channel's consensus has no cluster.
+    Other,
+}
+
+impl Relation {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Consenter => "consenter",
+            Self::Follower => "follower",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// How this node stands to a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) relation: Relation,
+    /// `active`, `onboarding`, `inactive` or `failed`.
+    pub(crate) status: &'static str,
+}
+
+impl Standing {
+    fn consenting(is_cluster: bool) -> Self {
+        let relation = match is_cluster {
+            true => Relation::Consenter,
+            false => Relation::Other,
+        };
+        Self {
+            relation,
+            status: "active",
+        }
+    }
+}
 
 /// A channel that is being served.
 pub(crate) struct Chain {
@@ -64,6 +167,13 @@ pub(crate) struct Chain {
     recent: Mutex<Recent>,
     /// Why the channel takes no messages at the moment, for example a full disk.
     trouble: Mutex<Option<String>>,
+    standing: Mutex<Standing>,
+    /// Who leads, by the consenter's number; 0 nobody.
+    leader: AtomicU64,
+    /// Which consenters a leading node hears from.
+    active: Mutex<Vec<u64>>,
+    /// The block this node was told to join with, until it has it.
+    join: Mutex<Option<Block>>,
     stop: CancellationToken,
     inbox: mpsc::Sender<driver::Command>,
     height_gauge: Gauge,
@@ -84,7 +194,18 @@ impl Chain {
         if config.channel_id() != id {
             return Err(ChainError::OtherChannel(config.channel_id().to_owned()));
         }
-        let parameters = check_config(&config)?;
+        check_config(&config)?;
+        let join = shared.join_block(id, newest.number())?;
+        let joined = shared.env.disk.exists(&shared.joined_marker(id))?;
+        let running = match &join {
+            // Not before it has what it was told to join with.
+            Some(_) => Err(NotRunning::NotConsenter),
+            None => engines::start(id, &shared, &config, &newest, joined),
+        };
+        let ports = is_cluster(&config)
+            .then_some(shared.cluster.links.as_ref())
+            .flatten()
+            .map(|links| links.open(id));
         let (inbox, commands) = mpsc::channel(QUEUE);
         let chain = Arc::new(Self {
             id: id.to_owned(),
@@ -94,14 +215,23 @@ impl Chain {
             config: ArcSwap::from_pointee(config),
             recent: Mutex::new(Recent::default()),
             trouble: Mutex::new(None),
+            standing: Mutex::new(Standing::consenting(ports.is_some())),
+            leader: AtomicU64::new(0),
+            active: Mutex::new(Vec::new()),
+            join: Mutex::new(join),
             stop: CancellationToken::new(),
             inbox,
             height_gauge,
             shared,
         });
         chain.height_gauge.set(chain.height() as i64);
-        let header = newest.header.unwrap_or_default();
-        driver::spawn(chain.clone(), commands, &header, parameters, config_number);
+        let beginning = driver::Beginning {
+            running,
+            newest: Arc::new(newest),
+            last_config: config_number,
+            ports,
+        };
+        driver::spawn(chain.clone(), commands, beginning);
         Ok(chain)
     }
 
@@ -141,6 +271,110 @@ impl Chain {
         self.trouble.lock().clone()
     }
 
+    pub(crate) fn standing(&self) -> Standing {
+        *self.standing.lock()
+    }
+
+    /// Whether this node has the block it was told to join with.
+    fn onboarded(&self) -> bool {
+        self.join.lock().is_none()
+    }
+
+    /// A followed block is durable. False when it stands where the join block should and is another.
+    fn reached(&self, block: &Block) -> bool {
+        let mut join = self.join.lock();
+        let Some(expected) = join.as_ref() else {
+            return true;
+        };
+        if block.number() < expected.number() {
+            return true;
+        }
+        if expected.number() != block.number() || expected.header != block.header {
+            return false;
+        }
+        *join = None;
+        tracing::info!(
+            channel = self.id,
+            "Onboarding finished at block [{}]",
+            block.number()
+        );
+        self.standing.lock().status = "active";
+        let path = self.shared.join_file(&self.id);
+        if let Err(error) = self.shared.env.disk.remove_file(&path) {
+            tracing::warn!(channel = self.id, "cannot remove the join block: {error}");
+        }
+        true
+    }
+
+    fn stand(&self, standing: Standing) {
+        *self.standing.lock() = standing;
+    }
+
+    /// The disk is full: told once, until there is room again.
+    fn note_full(&self, reason: &str) {
+        let mut trouble = self.trouble.lock();
+        if trouble.is_none() {
+            let text = format!(
+                "the orderer's disk is full, no transaction is taken until the operator makes room \
+                 in {}: {reason}",
+                self.dir.display()
+            );
+            tracing::error!(channel = self.id, "{text}");
+            *trouble = Some(text);
+        }
+    }
+
+    fn note_room(&self) {
+        if self.trouble.lock().take().is_some() {
+            tracing::info!(channel = self.id, "the disk has room again");
+        }
+    }
+
+    /// Ends the node: going on could lose what was acknowledged.
+    fn fail(&self, reason: String) {
+        tracing::error!(channel = self.id, "{reason}");
+        *self.trouble.lock() = Some(reason.clone());
+        let _ = self.shared.fatal.try_send((self.id.clone(), reason));
+    }
+
+    fn send(&self, to: u64, message: bytes::Bytes) {
+        if let Some(links) = &self.shared.cluster.links {
+            links.send(&self.id, to, message, bytes::Bytes::new());
+        }
+    }
+
+    fn forward(&self, to: u64, submission: &Submission) {
+        let Ok(envelope) = Envelope::decode(submission.envelope.clone()) else {
+            return;
+        };
+        let Some(links) = &self.shared.cluster.links else {
+            return;
+        };
+        if let Err(reason) = links.forward(&self.id, to, envelope, submission.sequence) {
+            // It is sent again by and by; the client is told when that took too long.
+            tracing::debug!(channel = self.id, to, %reason, "cannot forward a message");
+        }
+    }
+
+    fn configure_links(&self, members: Vec<Member>) {
+        if let Some(links) = &self.shared.cluster.links {
+            links.configure(&self.id, cluster::Kind::Raft, &members);
+        }
+    }
+
+    /// Removes the journal of an engine that is done with the channel.
+    fn forget_journal(&self) -> Result<(), DiskError> {
+        let disk = self.shared.env.disk.as_ref();
+        let journals = &self.shared.cluster.journals;
+        disk.create_dir_all(journals)?;
+        disk.write_atomic(&self.shared.joined_marker(&self.id), b"selvage\n")?;
+        match disk.remove_dir_all(&journals.join(&self.id)) {
+            Err(error) if !error.is_not_found() => Err(error),
+            // Durable before a new journal is written in its place.
+            _ => disk.sync_dir(journals),
+        }
+    }
+
     pub(crate) fn store(&self) -> &BlockStore {
         &self.store
     }
@@ -169,6 +403,8 @@ impl Chain {
                     .filters
                     .process_update(&config, &incoming, author);
                 let made = made.map_err(refusal)?;
+                self.check_consenters(&config, &made.envelope)
+                    .map_err(|reason| (Status::BadRequest, reason))?;
                 (made.envelope, made.sequence)
             }
         };
@@ -185,9 +421,21 @@ impl Chain {
         }
     }
 
+    fn check_consenters(&self, config: &ChannelConfig, made: &Envelope) -> Result<(), String> {
+        if !is_cluster(config) {
+            return Ok(());
+        }
+        let newest = self.store.last_block().map_err(|error| in_full(&error))?;
+        let active = self.active.lock().clone();
+        engines::check_consenters(config, &newest.unwrap_or_default(), made, &active)
+    }
+
     /// Ends the channel's task and writer: no further block is written.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
+        if let Some(links) = &self.shared.cluster.links {
+            links.close(&self.id);
+        }
         // Wakes streams that wait for a block.
         self.height.send_modify(|_| {});
     }
@@ -219,31 +467,9 @@ fn newest_config(store: &BlockStore, newest: &Block) -> Result<(u64, ChannelConf
     Ok((config_number, config))
 }
 
-/// Whether this orderer can run a channel with this configuration, and with which limits.
-pub(crate) fn check_config(config: &ChannelConfig) -> Result<Parameters, ChainError> {
-    config
-        .check_supported_by_orderer()
-        .map_err(ChainError::Unsupported)?;
-    let orderer = config.orderer().ok_or(ChainError::NoOrderer)?;
-    if orderer.consensus_type() != CONSENSUS_TYPE {
-        let name = orderer.consensus_type().to_owned();
-        return Err(ChainError::ConsensusType(name));
-    }
-    parameters(config).ok_or(ChainError::NoOrderer)
-}
-
-fn parameters(config: &ChannelConfig) -> Option<Parameters> {
-    let orderer = config.orderer()?;
-    Some(Parameters {
-        sequence: config.sequence(),
-        limits: BatchLimits {
-            max_messages: orderer.batch_size().max_message_count,
-            preferred_bytes: orderer.batch_size().preferred_max_bytes,
-        },
-        timeout: orderer.batch_timeout(),
-        metadata: orderer.consensus_metadata().clone(),
-        consenters: orderer.consenters().into(),
-    })
+/// Whether a message is of type CONFIG.
+fn is_config(envelope: &Envelope) -> bool {
+    open_config(envelope).is_ok()
 }
 
 /// The configuration after a configuration block.

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use selvage_channel::block::is_config_block;
 use selvage_env::random_array;
 use selvage_ordering::block::{set_signatures, sign_block, signed_value};
 use selvage_ordering::{Decision, Parameters};
 use selvage_proto::common::{Block, BlockHeader};
 use tokio::sync::mpsc;
 
-use super::{Chain, config_after, encoded, parameters};
+use super::engines::parameters;
+use super::{Chain, config_after, encoded};
 use crate::in_full;
 
 /// Blocks that share one sync at most.
@@ -20,22 +22,32 @@ const GROUP_BYTES: usize = 16 << 20;
 /// How often a full disk is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// A block to store.
+pub(super) enum Job {
+    /// Completed and signed by this node.
+    Decide(Decision),
+    /// From another node, verified; stored as it is.
+    Keep(Block),
+}
+
 /// A block has become durable.
 pub(super) struct Report {
-    pub(super) number: u64,
-    /// The limits now in force, after a configuration block.
+    pub(super) block: Arc<Block>,
+    /// Whether it came from another node.
+    pub(super) fetched: bool,
+    /// What is in force now, after a configuration block.
     pub(super) parameters: Option<Parameters>,
 }
 
 pub(super) fn spawn(
     chain: Arc<Chain>,
-    decisions: mpsc::Receiver<Decision>,
+    jobs: mpsc::Receiver<Job>,
     reports: mpsc::Sender<Report>,
     last_config: u64,
 ) {
     let writer = Writer { chain, last_config };
     // Not a task: it signs, writes and syncs. It ends when the channel's task drops its queue.
-    tokio::task::spawn_blocking(move || writer.run(decisions, reports));
+    tokio::task::spawn_blocking(move || writer.run(jobs, reports));
 }
 
 struct Writer {
@@ -49,18 +61,19 @@ struct Ready {
     block: Arc<Block>,
     raw: Bytes,
     is_config: bool,
+    fetched: bool,
 }
 
 impl Writer {
-    fn run(mut self, mut decisions: mpsc::Receiver<Decision>, reports: mpsc::Sender<Report>) {
-        while let Some(first) = decisions.blocking_recv() {
+    fn run(mut self, mut jobs: mpsc::Receiver<Job>, reports: mpsc::Sender<Report>) {
+        while let Some(first) = jobs.blocking_recv() {
             let mut group = vec![self.complete(first)];
             let mut bytes = group[0].raw.len();
             while group.len() < GROUP
                 && bytes < GROUP_BYTES
                 && group.last().is_some_and(|ready| !ready.is_config)
             {
-                let Ok(next) = decisions.try_recv() else {
+                let Ok(next) = jobs.try_recv() else {
                     break;
                 };
                 let ready = self.complete(next);
@@ -74,8 +87,11 @@ impl Writer {
                 let Some(parameters) = self.publish(&ready) else {
                     return;
                 };
-                let number = ready.header.number;
-                let report = Report { number, parameters };
+                let report = Report {
+                    block: ready.block,
+                    fetched: ready.fetched,
+                    parameters,
+                };
                 if reports.blocking_send(report).is_err() {
                     return;
                 }
@@ -83,7 +99,26 @@ impl Writer {
         }
     }
 
-    fn complete(&mut self, decision: Decision) -> Ready {
+    fn complete(&mut self, job: Job) -> Ready {
+        match job {
+            Job::Decide(decision) => self.sign(decision),
+            Job::Keep(block) => {
+                let is_config = is_config_block(&block);
+                if is_config {
+                    self.last_config = block.number();
+                }
+                Ready {
+                    header: block.header.clone().unwrap_or_default(),
+                    raw: encoded(&block),
+                    block: Arc::new(block),
+                    is_config,
+                    fetched: true,
+                }
+            }
+        }
+    }
+
+    fn sign(&mut self, decision: Decision) -> Ready {
         let Decision {
             mut block,
             is_config,
@@ -113,6 +148,7 @@ impl Writer {
             raw: encoded(&block),
             block: Arc::new(block),
             is_config,
+            fetched: false,
         }
     }
 
@@ -129,37 +165,20 @@ impl Writer {
             }
             let error = match self.chain.store.append_encoded(&blocks) {
                 Ok(()) => {
-                    if self.chain.trouble.lock().take().is_some() {
-                        tracing::info!(channel = self.chain.id, "the disk has room again");
-                    }
+                    self.chain.note_room();
                     return true;
                 }
                 Err(error) => error,
             };
             let reason = in_full(&error);
             if error.is_full() && !error.is_fatal() {
-                self.note_full(&reason);
+                self.chain.note_full(&reason);
                 std::thread::sleep(RETRY);
                 continue;
             }
-            tracing::error!(channel = self.chain.id, "cannot write blocks: {reason}");
-            *self.chain.trouble.lock() = Some(format!("the orderer cannot write: {reason}"));
-            let told = (self.chain.id.clone(), reason);
-            let _ = self.chain.shared.fatal.try_send(told);
+            self.chain
+                .fail(format!("the orderer cannot write: {reason}"));
             return false;
-        }
-    }
-
-    fn note_full(&self, reason: &str) {
-        let mut trouble = self.chain.trouble.lock();
-        if trouble.is_none() {
-            let text = format!(
-                "the orderer's disk is full, no transaction is taken until the operator makes room \
-                 in {}: {reason}",
-                self.chain.dir.display()
-            );
-            tracing::error!(channel = self.chain.id, "{text}");
-            *trouble = Some(text);
         }
     }
 
@@ -176,10 +195,7 @@ impl Writer {
                     (chain.shared.config_changed)();
                 }
                 Err(reason) => {
-                    let reason = format!("configuration block cannot be applied: {reason}");
-                    tracing::error!(channel = chain.id, "{reason}");
-                    *chain.trouble.lock() = Some(reason.clone());
-                    let _ = chain.shared.fatal.try_send((chain.id.clone(), reason));
+                    chain.fail(format!("configuration block cannot be applied: {reason}"));
                     return None;
                 }
             }

@@ -2,7 +2,8 @@
 
 use prost::Message;
 use selvage_net::deliver::{between, oldest, specified};
-use selvage_proto::common::{Block, Status};
+use selvage_proto::common::{Block, ConfigEnvelope, Envelope, Payload, Status};
+use selvage_proto::orderer::ConsensusType;
 
 use crate::world::{CHANNEL, POST_FORM, World, exists, form, http, join};
 
@@ -177,14 +178,26 @@ async fn forms_that_are_refused() {
     orderer.stop().await;
 }
 
-/// The consensus of a profile, with the one node that Raft needs.
-const RAFT: &str = "etcdraft
-      EtcdRaft:
-        Consenters:
-          - Host: localhost
-            Port: 7050
-            ClientTLSCert: OrdererMSP/tlscacerts/tlsca.pem
-            ServerTLSCert: OrdererMSP/tlscacerts/tlsca.pem";
+/// The block with another consensus type in its configuration.
+fn with_consensus(block: &Block, name: &str) -> Block {
+    let mut block = block.clone();
+    let mut envelope = Envelope::decode(block.envelopes()[0].clone()).unwrap();
+    let mut payload = Payload::decode(envelope.payload).unwrap();
+    let mut config = ConfigEnvelope::decode(payload.data).unwrap();
+    let root = config.config.as_mut().unwrap().channel_group.as_mut();
+    let orderer = root.unwrap().groups.get_mut("Orderer").unwrap();
+    let value = orderer.values.get_mut("ConsensusType").unwrap();
+    let mut consensus = ConsensusType::decode(value.value.clone()).unwrap();
+    consensus.r#type = name.to_owned();
+    value.value = consensus.encode_to_vec().into();
+    payload.data = config.encode_to_vec().into();
+    envelope.payload = payload.encode_to_vec().into();
+    let data = block.data.as_mut().unwrap();
+    data.data = vec![envelope.encode_to_vec().into()];
+    let hash = selvage_channel::block::data_hash(data);
+    block.header.as_mut().unwrap().data_hash = hash.to_vec().into();
+    block
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn join_blocks_that_do_not_fit() {
@@ -217,12 +230,13 @@ async fn join_blocks_that_do_not_fit() {
         text.split("    Application:").next().unwrap().to_owned()
     });
     check(no_application, "must contain application config").await;
-    let raft = world.genesis_of("fresh", |text| text.replace("CONSENSUS", RAFT));
     check(
-        raft,
-        "consensus type \\\"etcdraft\\\" is not built into this orderer",
+        with_consensus(&genesis, "kafka"),
+        "consensus type \\\"kafka\\\" is not built into this orderer",
     )
     .await;
+    let nobody = with_consensus(&genesis, "etcdraft");
+    check(nobody, "its consenters cannot be used").await;
     // Nothing of it is left behind.
     assert!(!exists(&world.path("ledger/chains/fresh")));
     assert_eq!(join(&orderer, &genesis).await.0, 201);

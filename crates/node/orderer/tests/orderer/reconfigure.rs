@@ -1,5 +1,6 @@
 //! Configuration updates: judged, ordered alone, in force for what comes after, and after restarts.
 
+use bytes::Bytes;
 use prost::Message;
 use selvage_channel::ChannelConfig;
 use selvage_channel::block::{block_verify, header_hash, is_config_block};
@@ -16,14 +17,26 @@ use crate::world::{CHANNEL, Client, POST_FORM, World, form, http};
 
 /// An update to blocks of `count` messages, signed and sent by `by`.
 fn update(current: &ChannelConfig, count: u32, by: &Client) -> Envelope {
+    update_value(current, "BatchSize", by, |value| {
+        let mut size = BatchSize::decode(value).unwrap();
+        size.max_message_count = count;
+        size.encode_to_vec()
+    })
+}
+
+/// An update of one value of the orderer group, signed and sent by `by`.
+pub(crate) fn update_value(
+    current: &ChannelConfig,
+    name: &str,
+    by: &Client,
+    change: impl FnOnce(Bytes) -> Vec<u8>,
+) -> Envelope {
     let original = current.config();
     let mut updated = original.clone();
     let root = updated.channel_group.as_mut().unwrap();
     let orderer = root.groups.get_mut("Orderer").unwrap();
-    let value = orderer.values.get_mut("BatchSize").unwrap();
-    let mut size = BatchSize::decode(value.value.clone()).unwrap();
-    size.max_message_count = count;
-    value.value = size.encode_to_vec().into();
+    let value = orderer.values.get_mut(name).unwrap();
+    value.value = change(value.value.clone()).into();
     let mut update = compute(original, &updated).unwrap();
     update.channel_id = current.channel_id().to_owned();
     let config_update = update.encode_to_vec();
@@ -43,7 +56,7 @@ fn update(current: &ChannelConfig, count: u32, by: &Client) -> Envelope {
     by.envelope(HeaderType::ConfigUpdate, CHANNEL, &content.encode_to_vec())
 }
 
-async fn chain(client: &Client) -> Vec<Block> {
+pub(crate) async fn chain(client: &Client) -> Vec<Block> {
     let all = client.seek(CHANNEL, &between(oldest(), newest()));
     let (blocks, status) = client.deliver(all).await;
     assert_eq!(status, Status::Success);

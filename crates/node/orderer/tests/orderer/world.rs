@@ -186,7 +186,7 @@ impl World {
         world
     }
 
-    fn write(&self, below: &str, files: &BTreeMap<String, Bytes>) {
+    pub(crate) fn write(&self, below: &str, files: &BTreeMap<String, Bytes>) {
         for (name, content) in files {
             let path = self.folder.path().join(below).join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -200,7 +200,17 @@ impl World {
 
     /// A genesis block; `change` edits the profile's text.
     pub(crate) fn genesis_of(&self, channel: &str, change: impl FnOnce(String) -> String) -> Block {
-        let mut material = BTreeMap::new();
+        self.genesis_with(channel, [], change)
+    }
+
+    /// The same with more files that the profile names.
+    pub(crate) fn genesis_with(
+        &self,
+        channel: &str,
+        files: impl IntoIterator<Item = (String, Bytes)>,
+        change: impl FnOnce(String) -> String,
+    ) -> Block {
+        let mut material: BTreeMap<_, _> = files.into_iter().collect();
         for org in [&self.orderer_org, &self.org1] {
             for (name, content) in org.msp() {
                 material.insert(format!("{}/{name}", org.msp_id), content);

@@ -1,0 +1,208 @@
+//! Carrying out what engines ask for.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+use selvage_ordering::filters::Incoming;
+use selvage_ordering::{Effect, Input, JournalWrite, Submission, Ticket};
+use selvage_proto::Message as _;
+use selvage_proto::common::{Envelope, Status};
+use tokio::time::Instant;
+
+use super::driver::{Driver, Role, author};
+use super::writer::Job;
+use super::{Answer, engines, refusal};
+
+impl Driver {
+    /// Carries out effects in order. False when the channel is over.
+    pub(super) async fn carry_out(&mut self, effects: Vec<Effect>) -> bool {
+        let mut queue = VecDeque::from(effects);
+        while let Some(effect) = queue.pop_front() {
+            let going = match effect {
+                Effect::Write(decision) => {
+                    self.handed_over = decision.block.number();
+                    self.hand_to_writer(Job::Decide(decision)).await
+                }
+                Effect::Journal(write) => self.hand_to_journal(write).await,
+                Effect::Revalidate {
+                    submission,
+                    is_config,
+                } => {
+                    // What the engine answers comes behind what it asked for before.
+                    if let Some(input) = self.revalidate(submission, is_config)
+                        && let Role::Consenting(consenting) = &mut self.role
+                    {
+                        queue.extend(consenting.engine.step(input));
+                    }
+                    true
+                }
+                Effect::Evicted => {
+                    tracing::warn!(
+                        channel = self.chain.id,
+                        "Evicted from the channel's consenters: following it from now on"
+                    );
+                    return Box::pin(self.leave()).await;
+                }
+                other => {
+                    self.carry_out_one(other);
+                    true
+                }
+            };
+            if !going {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Effects that never wait.
+    fn carry_out_one(&mut self, effect: Effect) {
+        match effect {
+            Effect::StartTimer { generation, after } => {
+                let sleep = tokio::time::sleep_until(Instant::now() + after);
+                self.timer = Some((generation, Box::pin(sleep)));
+            }
+            Effect::CancelTimer => self.timer = None,
+            Effect::Accept(tickets) => tickets
+                .into_iter()
+                .for_each(|ticket| self.answer(ticket, (Status::Success, String::new()))),
+            Effect::Refuse(ticket, why) => {
+                self.answer(ticket, (Status::ServiceUnavailable, why.to_string()));
+            }
+            Effect::Send { to, message } => self.chain.send(to, message),
+            Effect::Forward { to, submission, .. } => self.chain.forward(to, &submission),
+            Effect::CatchUp { through, .. } => {
+                if let Role::Consenting(consenting) = &mut self.role {
+                    consenting.catching_up = Some(through);
+                }
+                self.fetch();
+            }
+            Effect::Members(members) => {
+                self.members = members;
+                self.chain.configure_links(self.members.clone());
+            }
+            Effect::Leader(leader) => {
+                self.chain
+                    .leader
+                    .store(leader.unwrap_or(0), Ordering::Relaxed);
+                if let Role::Consenting(consenting) = &mut self.role {
+                    consenting.leaderless = leader.is_none().then(Instant::now);
+                }
+            }
+            Effect::Active(active) => *self.chain.active.lock() = active,
+            Effect::Halt(reason) => self.halt(reason),
+            Effect::Write(_) | Effect::Journal(_) | Effect::Revalidate { .. } | Effect::Evicted => {
+            }
+        }
+    }
+
+    /// Gives up ordering: the journal goes, and the node follows the channel. A marker says that it
+    /// may begin anew without one, should it be added again.
+    pub(super) async fn leave(&mut self) -> bool {
+        self.role = Role::Following;
+        let chain = self.chain.clone();
+        let removed = tokio::task::spawn_blocking(move || chain.forget_journal()).await;
+        if let Ok(Err(error)) = removed {
+            self.chain
+                .fail(format!("the orderer cannot remove its journal: {error}"));
+            return false;
+        }
+        for (_, reply) in self.waiting.drain() {
+            let reason = format!("orderer is a follower of channel {}", self.chain.id);
+            let _ = reply.send((Status::ServiceUnavailable, reason));
+        }
+        self.follow();
+        true
+    }
+
+    /// Waits for room in the writer's queue and takes reports meanwhile: the writer may be waiting
+    /// for room in theirs.
+    pub(super) async fn hand_to_writer(&mut self, job: Job) -> bool {
+        loop {
+            tokio::select! {
+                permit = self.to_writer.reserve() => match permit {
+                    Ok(permit) => {
+                        permit.send(job);
+                        return true;
+                    }
+                    Err(_) => return false,
+                },
+                report = self.reports.recv() => match report {
+                    Some(report) => self.reported.push_back(report),
+                    None => return false,
+                },
+            }
+        }
+    }
+
+    /// Waits for room in the journal's queue and takes reports meanwhile, for the same reason.
+    async fn hand_to_journal(&mut self, write: JournalWrite) -> bool {
+        let Role::Consenting(consenting) = &mut self.role else {
+            return true;
+        };
+        let Some(journaling) = &mut consenting.journaling else {
+            return true;
+        };
+        loop {
+            tokio::select! {
+                permit = journaling.writes.reserve() => match permit {
+                    Ok(permit) => {
+                        permit.send(write);
+                        return true;
+                    }
+                    Err(_) => return false,
+                },
+                report = journaling.reports.recv() => match report {
+                    Some(sequence) => self.journaled = Some(sequence),
+                    None => return false,
+                },
+            }
+        }
+    }
+
+    pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        if let Some(reply) = self.waiting.remove(&ticket) {
+            // Whoever asked may have hung up; the message is ordered all the same.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Filters a message again by the configuration that is in force now.
+    fn revalidate(&mut self, submission: Submission, is_config: bool) -> Option<Input> {
+        let shared = &self.chain.shared;
+        let config = self.chain.config();
+        let ticket = submission.ticket;
+        let checked = Envelope::decode(submission.envelope.clone())
+            .map_err(|error| (Status::BadRequest, error.to_string()))
+            .and_then(|envelope| {
+                if is_config {
+                    let author = author(shared);
+                    let made = shared
+                        .filters
+                        .reprocess_config(&config, &envelope, author)
+                        .map_err(refusal)?;
+                    engines::check_consenters(&config, &self.newest, &made.envelope, &[])
+                        .map_err(|reason| (Status::BadRequest, reason))?;
+                    return Ok((made.envelope, made.sequence));
+                }
+                let incoming = Incoming::open(envelope).map_err(refusal)?;
+                let now = shared.env.clock.unix_seconds();
+                let sequence = shared.filters.check_normal(&config, &incoming, now);
+                Ok((incoming.envelope, sequence.map_err(refusal)?))
+            });
+        match checked {
+            Ok((envelope, sequence)) => {
+                let submission = Submission::new(ticket, &envelope, sequence);
+                Some(if is_config {
+                    Input::Configure(submission)
+                } else {
+                    Input::Order(submission)
+                })
+            }
+            Err(answer) => {
+                self.answer(ticket, answer);
+                None
+            }
+        }
+    }
+}
