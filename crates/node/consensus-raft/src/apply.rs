@@ -104,14 +104,17 @@ impl Raft {
             }
             out.push(self.members());
         }
-        let done: Vec<_> = envelopes
-            .iter()
-            .flat_map(|envelope| self.waiting.ordered(envelope))
-            .collect();
+        self.acknowledge(&envelopes, out);
+        Applied::Done
+    }
+
+    /// Tells the clients that wait for these messages that a committed block holds them.
+    pub(crate) fn acknowledge(&mut self, envelopes: &[Bytes], out: &mut Vec<Effect>) {
+        let ordered = envelopes.iter();
+        let done: Vec<_> = ordered.flat_map(|e| self.waiting.ordered(e)).collect();
         if !done.is_empty() {
             out.push(Effect::Accept(done));
         }
-        Applied::Done
     }
 
     /// Takes over the consenters of a configuration block. Raft's voters follow by an entry of

@@ -21,7 +21,7 @@ use crate::guard;
 use crate::log::Log;
 use crate::membership::Membership;
 use crate::start::Campaign;
-use crate::waiting::{Place, Waiting};
+use selvage_ordering::waiting::{Place, Waiting};
 
 /// Options of the Raft engine that are not the channel's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -464,10 +464,12 @@ impl Engine for Raft {
                 self.persisted(number, parameters, &mut out);
             }
             Input::Journaled { sequence } => self.journaled(sequence, &mut out),
+            Input::Fetched { block } => self.acknowledge(block.envelopes(), &mut out),
             Input::CaughtUp {
                 newest,
                 consenter_metadata,
                 parameters,
+                ..
             } => self.caught_up(&newest, &consenter_metadata, parameters, &mut out),
             Input::Unreachable { id } => self.node.report_unreachable(id),
             Input::Tick => self.tick(&mut out),

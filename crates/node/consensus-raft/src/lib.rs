@@ -27,7 +27,6 @@ mod membership;
 mod propose;
 mod ready;
 mod start;
-mod waiting;
 pub mod wire;
 
 pub use engine::{Raft, RaftOptions};

@@ -7,8 +7,8 @@ use selvage_proto::common::Envelope;
 
 use crate::engine::{Leading, Raft};
 use crate::membership::{config_metadata, consensus_of};
-use crate::waiting::Place;
 use crate::wire::{ADD_NODE, ConfChange, REMOVE_NODE};
+use selvage_ordering::waiting::Place;
 
 impl Raft {
     /// Begins to lead: nothing is proposed before everything in the log is applied.

@@ -127,10 +127,19 @@ pub enum Input {
         /// [`JournalWrite::sequence`].
         sequence: u64,
     },
+    /// A block that [`Effect::CatchUp`] asked for is durable. Reported for each of them in order,
+    /// before [`Input::CaughtUp`], so that clients whose messages it holds hear of it and nothing
+    /// is ordered twice.
+    Fetched {
+        /// The block as it is stored.
+        block: Arc<Block>,
+    },
     /// The blocks that [`Effect::CatchUp`] asked for are durable, the last of them this one.
     CaughtUp {
         /// The newest block's header.
         newest: BlockHeader,
+        /// The number of the newest configuration block up to it.
+        last_config: u64,
         /// Its consenter metadata, as [`Decision::consenter_metadata`].
         consenter_metadata: Bytes,
         /// The configuration now in force, when a configuration block was among them.

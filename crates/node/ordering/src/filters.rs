@@ -263,6 +263,38 @@ impl Filters {
         self.process_update(config, &Incoming::open(update)?, author)
     }
 
+    /// Checks a finished configuration message that another orderer made: it is exactly what its
+    /// update makes of the configuration in force. `unix_seconds` matters only where expiry is
+    /// checked.
+    pub fn check_config(
+        &self,
+        config: &ChannelConfig,
+        message: &Incoming,
+        unix_seconds: i64,
+    ) -> Result<(), Refusal> {
+        let orderer = config.orderer().ok_or(Refusal::NoOrderer)?;
+        self.apply(config, orderer, message, unix_seconds)?;
+        let malformed = |error: &dyn std::error::Error| Refusal::Malformed(in_full(error));
+        let opened = selvage_channel::open_config(&message.envelope);
+        let (channel, finished) = opened.map_err(|e| malformed(&e))?;
+        let not_applicable = |reason: String| Refusal::NotApplicable {
+            channel: config.channel_id().to_owned(),
+            reason,
+        };
+        if channel != config.channel_id() {
+            return Err(not_applicable(format!("it is for channel '{channel}'")));
+        }
+        let update = finished.last_update.clone().unwrap_or_default();
+        let proposed = config.propose_update(&update);
+        let proposed = proposed.map_err(|error| not_applicable(error.text()))?;
+        if proposed.config != finished.config {
+            let reason = "the update does not make this configuration";
+            return Err(not_applicable(reason.to_owned()));
+        }
+        maintenance::inspect(config, orderer, &proposed, &self.migration_targets)
+            .map_err(Refusal::Transition)
+    }
+
     /// The filters that normal messages and updates have in common. Expiry comes before signatures,
     /// which are expensive.
     fn apply(

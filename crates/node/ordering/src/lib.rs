@@ -24,6 +24,7 @@ pub mod filters;
 pub mod journal;
 mod maintenance;
 pub mod solo;
+pub mod waiting;
 
 pub use batcher::{Batcher, Cutting};
 pub use cutter::{BatchLimits, BlockCutter, Cut, message_size};

@@ -191,6 +191,7 @@ impl Engine for Solo {
             | Input::Forwarded { .. }
             | Input::Unreachable { .. }
             | Input::Journaled { .. }
+            | Input::Fetched { .. }
             | Input::CaughtUp { .. } => {}
         }
         out

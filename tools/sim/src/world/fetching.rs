@@ -1,5 +1,7 @@
 //! Blocks from other nodes: for engines that fell behind, and for nodes that only follow.
 
+use std::sync::Arc;
+
 use selvage_ordering::Input;
 use selvage_proto::common::Block;
 
@@ -36,6 +38,8 @@ impl World<'_> {
                 Err(()) => return self.crash(node),
             }
             self.fetched(node, block);
+            let block = Arc::new(block.clone());
+            self.input(node, Input::Fetched { block });
         }
         let Some(up) = &mut self.nodes[node].up else {
             return;
@@ -48,6 +52,7 @@ impl World<'_> {
         }
         up.catching_up = None;
         let parameters = up.caught.take();
+        let last_config = up.last_config;
         let Some((newest, consenter_metadata)) = up.newest() else {
             return self.crash(node);
         };
@@ -55,6 +60,7 @@ impl World<'_> {
             node,
             Input::CaughtUp {
                 newest,
+                last_config,
                 consenter_metadata,
                 parameters,
             },

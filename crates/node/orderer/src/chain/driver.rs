@@ -329,16 +329,21 @@ impl Driver {
             let parameters = report.parameters;
             return self.input(Input::Persisted { number, parameters }).await;
         }
-        if consenting
+        let caught_up = consenting
             .catching_up
-            .is_none_or(|through| number < through)
-        {
-            return true;
+            .is_some_and(|through| number >= through);
+        let block = self.newest.clone();
+        if !caught_up {
+            return self.input(Input::Fetched { block }).await;
         }
         consenting.catching_up = None;
         self.fetching = None;
+        if !self.input(Input::Fetched { block }).await {
+            return false;
+        }
         let input = Input::CaughtUp {
             newest: self.newest.header.clone().unwrap_or_default(),
+            last_config: self.newest.last_config_index().unwrap_or_default(),
             consenter_metadata: engines::consenter_metadata(&self.newest),
             parameters: engines::parameters(&self.chain.config()),
         };

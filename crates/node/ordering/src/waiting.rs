@@ -8,33 +8,39 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use selvage_crypto::sha256_parts;
-use selvage_ordering::{Submission, Ticket};
+
+use crate::engine::{Submission, Ticket};
 
 /// Names a waiting message, in order of arrival.
-pub(crate) type Place = u64;
+pub type Place = u64;
 
 /// A message that waits.
 #[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) submission: Submission,
-    pub(crate) is_config: bool,
+pub struct Held {
+    /// The message.
+    pub submission: Submission,
+    /// Whether it is of type CONFIG.
+    pub is_config: bool,
     /// Whether a client of this node waits for the answer.
-    pub(crate) own: bool,
+    pub own: bool,
     /// The tick it came in.
-    since: u64,
+    pub since: u64,
     /// The tick it was placed with a leader, this node or another.
-    pub(crate) placed: Option<u64>,
+    pub placed: Option<u64>,
     digest: Digest,
 }
 
-type Digest = [u8; 32];
+/// The hash by which a message is known again.
+pub type Digest = [u8; 32];
 
-fn digest(envelope: &Bytes) -> Digest {
+/// The digest of an encoded envelope.
+pub fn digest(envelope: &Bytes) -> Digest {
     sha256_parts([envelope.as_ref()])
 }
 
+/// The messages that wait at one node.
 #[derive(Debug, Default)]
-pub(crate) struct Waiting {
+pub struct Waiting {
     held: BTreeMap<Place, Held>,
     by_digest: HashMap<Digest, Vec<Place>>,
     next: Place,
@@ -42,26 +48,34 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    pub(crate) fn len(&self) -> usize {
+    /// How many wait.
+    pub fn len(&self) -> usize {
         self.held.len()
     }
 
-    pub(crate) fn bytes(&self) -> usize {
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// The bytes of all envelopes together.
+    pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Whether the same bytes wait already.
-    pub(crate) fn holds(&self, envelope: &Bytes) -> bool {
+    pub fn holds(&self, envelope: &Bytes) -> bool {
         self.by_digest.contains_key(&digest(envelope))
     }
 
-    pub(crate) fn add(
-        &mut self,
-        submission: Submission,
-        is_config: bool,
-        own: bool,
-        tick: u64,
-    ) -> Place {
+    /// The first message with this digest.
+    pub fn find(&self, digest: &Digest) -> Option<&Held> {
+        let place = self.by_digest.get(digest)?.first()?;
+        self.held.get(place)
+    }
+
+    /// Takes a message in at a tick.
+    pub fn add(&mut self, submission: Submission, is_config: bool, own: bool, tick: u64) -> Place {
         let place = self.next;
         self.next += 1;
         self.bytes += submission.envelope.len();
@@ -79,11 +93,23 @@ impl Waiting {
         place
     }
 
-    pub(crate) fn get_mut(&mut self, place: Place) -> Option<&mut Held> {
+    /// The messages in order of arrival.
+    pub fn iter(&self) -> impl Iterator<Item = (Place, &Held)> {
+        self.held.iter().map(|(place, held)| (*place, held))
+    }
+
+    /// A message.
+    pub fn get(&self, place: Place) -> Option<&Held> {
+        self.held.get(&place)
+    }
+
+    /// A message, to note where it was placed.
+    pub fn get_mut(&mut self, place: Place) -> Option<&mut Held> {
         self.held.get_mut(&place)
     }
 
-    pub(crate) fn remove(&mut self, place: Place) -> Option<Held> {
+    /// Takes a message out.
+    pub fn remove(&mut self, place: Place) -> Option<Held> {
         let held = self.held.remove(&place)?;
         self.bytes -= held.submission.envelope.len();
         if let Some(places) = self.by_digest.get_mut(&held.digest) {
@@ -96,7 +122,7 @@ impl Waiting {
     }
 
     /// A committed block holds this envelope: whoever waits for it is done waiting.
-    pub(crate) fn ordered(&mut self, envelope: &Bytes) -> Vec<Ticket> {
+    pub fn ordered(&mut self, envelope: &Bytes) -> Vec<Ticket> {
         let Some(places) = self.by_digest.get(&digest(envelope)).cloned() else {
             return Vec::new();
         };
@@ -107,25 +133,25 @@ impl Waiting {
     }
 
     /// Forgets where messages were placed, because that leader is no more.
-    pub(crate) fn unplace_all(&mut self) {
+    pub fn unplace_all(&mut self) {
         self.held.values_mut().for_each(|h| h.placed = None);
     }
 
     /// What is not placed, in order of arrival.
-    pub(crate) fn unplaced(&self) -> Vec<Place> {
+    pub fn unplaced(&self) -> Vec<Place> {
         let unplaced = self.held.iter().filter(|(_, h)| h.placed.is_none());
         unplaced.map(|(place, _)| *place).collect()
     }
 
     /// What was placed at or before a tick, in order of arrival.
-    pub(crate) fn placed_until(&self, tick: u64) -> Vec<Place> {
+    pub fn placed_until(&self, tick: u64) -> Vec<Place> {
         let old = |h: &Held| h.placed.is_some_and(|placed| placed <= tick);
         let held = self.held.iter().filter(|(_, h)| old(h));
         held.map(|(place, _)| *place).collect()
     }
 
     /// Takes out what came at or before a tick: it has waited long enough.
-    pub(crate) fn expired(&mut self, tick: u64) -> Vec<Held> {
+    pub fn expired(&mut self, tick: u64) -> Vec<Held> {
         let mut expired = Vec::new();
         while let Some((place, held)) = self.held.first_key_value()
             && held.since <= tick
@@ -137,7 +163,7 @@ impl Waiting {
     }
 
     /// Takes out everything.
-    pub(crate) fn drain(&mut self) -> Vec<Held> {
+    pub fn drain(&mut self) -> Vec<Held> {
         self.by_digest.clear();
         self.bytes = 0;
         std::mem::take(&mut self.held).into_values().collect()
