@@ -348,7 +348,7 @@ impl Desk {
         let endorsers = request
             .endorsement_policy
             .as_ref()
-            .map(|p| policy::endorsers(p, network, channel))
+            .map(|p| policy::endorsers(p, &self.site, channel))
             .transpose()?;
         let asked = request.private_data.as_deref().filter(|t| !t.is_empty());
         let collections = asked.map(collections::parse).transpose()?;
