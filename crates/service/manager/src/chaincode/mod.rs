@@ -344,7 +344,6 @@ impl Desk {
         channel: &ChannelPlan,
     ) -> Result<Wanted, ApiError> {
         let (name, version) = (&request.chaincode_name, &request.chaincode_version);
-        let network = &self.site.network;
         let endorsers = request
             .endorsement_policy
             .as_ref()
