@@ -32,6 +32,20 @@ pub enum Bug {
 }
 
 impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::ForgetJournal,
+        Self::LoseJournalWrites,
+        Self::AcceptForwarded,
+        Self::SkipBlocks,
+        Self::EmptyCheckpoints,
+        Self::DropEnvelope,
+        Self::PromiseBeforeWriting,
+        Self::FetchTooFew,
+        Self::ForgetForwards,
+        Self::DeafToOne,
+    ];
+
     /// What becomes of an engine's effects.
     pub fn corrupt(self, effects: Vec<Effect>, dice: &Dice) -> Vec<Effect> {
         let mut out = Vec::with_capacity(effects.len());
