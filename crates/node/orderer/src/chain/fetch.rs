@@ -118,6 +118,8 @@ fn asking(
         clock: shared.env.clock.clone(),
         rng: shared.env.rng.clone(),
         max_pause: MAX_PAUSE,
+        idle: PATIENCE,
+        best_effort: true,
     }
 }
 
