@@ -98,9 +98,18 @@ fn judge(verifier: &mut BlockVerifier, block: &Block) -> Result<(), String> {
 
 fn follower(chain: &Arc<Chain>, members: &[Member]) -> Follower {
     let (weak, members) = (Arc::downgrade(chain), members.to_vec());
-    let endpoints = move || match weak.upgrade() {
-        Some(chain) => endpoints(&chain.config(), &chain.shared.cluster, &members),
-        None => Vec::new(),
+    let join = chain.join_config();
+    let endpoints = move || {
+        let Some(chain) = weak.upgrade() else {
+            return Vec::new();
+        };
+        let cluster = &chain.shared.cluster;
+        match &join {
+            // On the way to the block joined with, the blocks name orderers of old, which may be
+            // gone.
+            Some(join) if !chain.onboarded() => endpoints(join, cluster, &members),
+            _ => endpoints(&chain.config(), cluster, &members),
+        }
     };
     asking(&chain.id, &chain.shared, Arc::new(endpoints))
 }

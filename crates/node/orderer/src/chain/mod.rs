@@ -275,6 +275,12 @@ impl Chain {
         *self.standing.lock()
     }
 
+    /// The configuration this node was told to join with, until it has its block.
+    fn join_config(&self) -> Option<ChannelConfig> {
+        let join = self.join.lock();
+        ChannelConfig::from_block(join.as_ref()?).ok()
+    }
+
     /// Whether this node has the block it was told to join with.
     fn onboarded(&self) -> bool {
         self.join.lock().is_none()
