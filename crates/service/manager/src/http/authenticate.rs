@@ -132,41 +132,79 @@ pub(super) fn project(
 /// Slows down guessing: a name with several failures has to wait.
 #[derive(Default)]
 pub(super) struct Throttle {
-    failures: Mutex<HashMap<String, (u32, i64)>>,
+    tries: Mutex<HashMap<String, (u32, i64)>>,
 }
 
 impl Throttle {
-    fn check(&self, name: &str) -> Result<(), ApiError> {
-        match self.failures.lock().get(name) {
-            Some((count, at)) if *count >= TRIES && clock::now_ms() - at < WAIT_MS => {
-                Err(ApiError::new(
-                    ErrorCode::TooManyAttempts,
-                    "too many failed logins; try again in a minute",
-                ))
+    /// Counts a try before its password is looked at, so that many at once count, too. Refuses it
+    /// when there were too many.
+    fn begin(&self, name: &str, now_ms: i64) -> Result<(), ApiError> {
+        let mut tries = self.tries.lock();
+        if tries.len() >= NAMES && !tries.contains_key(name) {
+            tries.retain(|_, (_, at)| now_ms - *at < WAIT_MS);
+        }
+        if tries.len() >= NAMES && !tries.contains_key(name) {
+            // Made-up names, tried once each, make room; a name under attack stays.
+            let least = tries.iter().min_by_key(|(_, entry)| **entry);
+            if let Some(least) = least.map(|(name, _)| name.clone()) {
+                tries.remove(&least);
             }
-            _ => Ok(()),
         }
-    }
-
-    fn failed(&self, name: &str) {
-        let now = clock::now_ms();
-        let mut failures = self.failures.lock();
-        if failures.len() >= NAMES {
-            failures.retain(|_, (_, at)| now - *at < WAIT_MS);
+        let (count, at) = tries.entry(name.to_owned()).or_insert((0, now_ms));
+        if now_ms - *at >= WAIT_MS {
+            *count = 0;
         }
-        if failures.len() < NAMES || failures.contains_key(name) {
-            let entry = failures
-                .entry(name.chars().take(64).collect())
-                .or_insert((0, now));
-            if now - entry.1 >= WAIT_MS {
-                entry.0 = 0;
-            }
-            *entry = (entry.0 + 1, now);
+        if *count >= TRIES {
+            return Err(ApiError::new(
+                ErrorCode::TooManyAttempts,
+                "too many failed logins; try again in a minute",
+            ));
         }
+        (*count, *at) = (*count + 1, now_ms);
+        Ok(())
     }
 
     fn succeeded(&self, name: &str) {
-        self.failures.lock().remove(name);
+        self.tries.lock().remove(name);
+    }
+}
+
+#[cfg(test)]
+mod throttle_tests {
+    use super::*;
+
+    #[test]
+    fn a_name_waits_after_several_tries() {
+        let throttle = Throttle::default();
+        for _ in 0..TRIES {
+            throttle.begin("admin", 0).expect("a try");
+        }
+        assert!(throttle.begin("admin", 1).is_err());
+        assert!(throttle.begin("other", 1).is_ok());
+        assert!(throttle.begin("admin", WAIT_MS).is_ok());
+        throttle.succeeded("admin");
+        let long = "x".repeat(128);
+        for _ in 0..TRIES {
+            throttle.begin(&long, WAIT_MS).expect("a try");
+        }
+        assert!(throttle.begin(&long, WAIT_MS).is_err());
+    }
+
+    #[test]
+    fn made_up_names_do_not_switch_it_off() {
+        let throttle = Throttle::default();
+        for _ in 0..TRIES {
+            throttle.begin("admin", 0).expect("a try");
+        }
+        for n in 0..3 * NAMES {
+            throttle.begin(&format!("fill{n}"), 1).expect("a try");
+        }
+        assert!(throttle.begin("admin", 2).is_err());
+        assert!(throttle.tries.lock().len() <= NAMES);
+        for _ in 0..TRIES {
+            throttle.begin("next", 2).expect("a try");
+        }
+        assert!(throttle.begin("next", 2).is_err());
     }
 }
 
@@ -181,7 +219,7 @@ impl Server {
         if password.is_empty() || password.len() > 128 || name.is_empty() || name.len() > 128 {
             return Err(refused());
         }
-        self.throttle.check(name)?;
+        self.throttle.begin(name, clock::now_ms())?;
         let right = match found {
             None => None,
             Some((hash, principal)) => verify_password(password.to_owned(), hash)
@@ -189,7 +227,6 @@ impl Server {
                 .then_some(principal),
         };
         let Some(principal) = right else {
-            self.throttle.failed(name);
             return Err(ApiError::new(
                 ErrorCode::Unauthenticated,
                 "Incorrect user name or password",
