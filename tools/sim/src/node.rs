@@ -8,12 +8,12 @@ use bytes::Bytes;
 use prost::Message as _;
 use selvage_env::{Disk as _, MemDisk};
 use selvage_ledger::{BlockStore, BlockStoreError, BlockStoreOptions};
-use selvage_ordering::block::{set_signatures, signed_value};
+use selvage_ordering::block::{consenter_metadata, set_signatures, signed_value};
 use selvage_ordering::journal::Journal;
 use selvage_ordering::{Decision, Effect, Engine, JournalWrite, Parameters, Ticket};
 use selvage_proto::common::{Block, BlockHeader};
 
-use crate::cluster::{Begin, Cluster, config_of, consenter_metadata, genesis};
+use crate::cluster::{Begin, Cluster, config_of, genesis};
 
 const LEDGER: &str = "/ledger";
 const BLOCKS: &str = "/ledger/blocks";

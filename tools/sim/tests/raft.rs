@@ -47,7 +47,7 @@ fn the_same_seed_gives_the_same_run() {
 #[test]
 fn mistakes_are_noticed() {
     for bug in Bug::ALL {
-        let noticed = (1..200).any(|seed| {
+        let noticed = (1..400).any(|seed| {
             let plan = Scenario::from_seed(seed, 3);
             run(&RaftCluster, plan, Some(bug)).is_err()
         });

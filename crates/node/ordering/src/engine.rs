@@ -245,8 +245,6 @@ pub enum Effect {
     CatchUp {
         /// The last block to fetch.
         through: u64,
-        /// A node that has it, if the engine knows one.
-        from: Option<u64>,
     },
     /// The nodes to speak with from now on, this one not among them.
     Members(Vec<Member>),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use selvage_env::random_array;
+use selvage_ordering::block::consenter_metadata;
 use selvage_ordering::filters::Author;
 use selvage_ordering::{Engine, Input, Member, Submission, Ticket};
 use selvage_proto::common::{Block, Envelope, Status};
@@ -339,7 +340,7 @@ impl Driver {
         self.fetching = None;
         let input = Input::CaughtUp {
             newest: self.newest.header.clone().unwrap_or_default(),
-            consenter_metadata: engines::consenter_metadata(&self.newest),
+            consenter_metadata: consenter_metadata(&self.newest),
             parameters: engines::parameters(&self.chain.config()),
         };
         self.input(input).await

@@ -71,7 +71,7 @@ impl Driver {
             }
             Effect::Send { to, message } => self.chain.send(to, message),
             Effect::Forward { to, submission, .. } => self.chain.forward(to, &submission),
-            Effect::CatchUp { through, .. } => {
+            Effect::CatchUp { through } => {
                 if let Role::Consenting(consenting) = &mut self.role {
                     consenting.catching_up = Some(through);
                 }

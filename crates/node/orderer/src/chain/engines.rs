@@ -4,16 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use selvage_channel::{CONSENSUS_RAFT, CONSENSUS_SOLO, ChannelConfig};
 use selvage_consensus_raft::{
     Membership, Raft, RaftOptions, Start, StartError, config_metadata, consensus_of, tick_interval,
 };
+use selvage_ordering::block::consenter_metadata;
 use selvage_ordering::journal::{Journal, JournalError};
 use selvage_ordering::solo::{Solo, SoloOptions};
 use selvage_ordering::{BatchLimits, Effect, Engine, Parameters};
-use selvage_proto::Message as _;
-use selvage_proto::common::{Block, BlockMetadataIndex, Envelope, Metadata, OrdererBlockMetadata};
+use selvage_proto::common::{Block, Envelope};
 use selvage_proto::etcdraft::Consenter;
 
 use super::Shared;
@@ -115,15 +114,6 @@ pub(super) fn parameters(config: &ChannelConfig) -> Option<Parameters> {
         metadata: orderer.consensus_metadata().clone(),
         consenters: orderer.consenters().into(),
     })
-}
-
-/// The consenter metadata of a stored block: what its signed value says beside the configuration.
-pub(super) fn consenter_metadata(block: &Block) -> Bytes {
-    let slot = block.metadata_slot(BlockMetadataIndex::Signatures);
-    let value = Metadata::decode(slot).unwrap_or_default().value;
-    OrdererBlockMetadata::decode(value)
-        .unwrap_or_default()
-        .consenter_metadata
 }
 
 /// The consenters that a configuration names.
