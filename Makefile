@@ -5,6 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 DATA ?= .selvage
+SEEDS ?= 1000
 BINARIES := selvage peer orderer
 
 .PHONY: help
@@ -41,6 +42,11 @@ test: build ## Set up, then run every check and every test
 .PHONY: bench
 bench: build ## Measure; prints figures, changes nothing
 	tools/bench/run.py
+
+.PHONY: soak
+soak: ## Simulate clusters of orderers under faults for hours (SEEDS=1000 for each size)
+	cargo build --release --locked --package selvage-sim
+	for nodes in 3 5 7; do "$${CARGO_TARGET_DIR:-target}/release/selvage-sim" --nodes $$nodes --count $(SEEDS); done
 
 .PHONY: clean
 clean: ## Remove what was built (not the data of a network)

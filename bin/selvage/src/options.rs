@@ -125,7 +125,7 @@ pub(crate) struct NetworkOptions {
     #[arg(long, value_enum, default_value = "solo")]
     pub(crate) consensus: Consensus,
     /// Organisations, one peer each
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) orgs: u32,
     /// Signatures
     #[arg(long, value_enum, default_value = "ecdsa")]
@@ -219,6 +219,7 @@ mod tests {
         assert_eq!(up.network.chaincode, Sample::None);
         assert!(!up.network.node_ous);
         assert!(parse("selvage up --consensus pow").is_err());
+        assert!(parse("selvage up --orgs 0").is_err());
         assert!(parse("selvage invoke CreateAsset a b").is_ok());
         let line = "selvage query --profile p.yaml --user-cert c --user-key k ReadAsset a";
         assert!(parse(line).is_ok());

@@ -20,8 +20,7 @@ pub enum Bug {
     EmptyCheckpoints,
     /// A node's block holds one envelope less than the others'.
     DropEnvelope,
-    /// Messages leave before the records they promise: here, they are as good as sent when the
-    /// journal write itself never happens for one node in two.
+    /// Messages leave before the records they promise are on disk.
     PromiseBeforeWriting,
     /// A node fetches one block less than it was told to.
     FetchTooFew,
@@ -32,11 +31,28 @@ pub enum Bug {
 }
 
 impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::ForgetJournal,
+        Self::LoseJournalWrites,
+        Self::AcceptForwarded,
+        Self::SkipBlocks,
+        Self::EmptyCheckpoints,
+        Self::DropEnvelope,
+        Self::PromiseBeforeWriting,
+        Self::FetchTooFew,
+        Self::ForgetForwards,
+        Self::DeafToOne,
+    ];
+
     /// What becomes of an engine's effects.
     pub fn corrupt(self, effects: Vec<Effect>, dice: &Dice) -> Vec<Effect> {
         let mut out = Vec::with_capacity(effects.len());
         for effect in effects {
             self.one(effect, dice, &mut out);
+        }
+        if self == Self::PromiseBeforeWriting {
+            out.sort_by_key(|effect| !matches!(effect, Effect::Send { .. }));
         }
         out
     }
@@ -47,9 +63,6 @@ impl Bug {
                 out.push(Effect::Journal(empty(write)));
             }
             (Self::LoseJournalWrites, Effect::Journal(write)) if dice.chance(250) => {
-                out.push(Effect::Journal(empty(write)));
-            }
-            (Self::PromiseBeforeWriting, Effect::Journal(write)) if dice.chance(500) => {
                 out.push(Effect::Journal(empty(write)));
             }
             (Self::EmptyCheckpoints, Effect::Journal(mut write)) if write.checkpoint => {
@@ -83,9 +96,9 @@ impl Bug {
                 }
                 out.push(Effect::Write(decision));
             }
-            (Self::FetchTooFew, Effect::CatchUp { through, from }) => {
+            (Self::FetchTooFew, Effect::CatchUp { through }) => {
                 let through = through.saturating_sub(1);
-                out.push(Effect::CatchUp { through, from });
+                out.push(Effect::CatchUp { through });
             }
             (Self::DeafToOne, Effect::Send { to: 1, .. }) => {}
             (_, effect) => out.push(effect),

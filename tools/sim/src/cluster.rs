@@ -7,10 +7,11 @@ use bytes::Bytes;
 use prost::Message as _;
 use selvage_consensus_raft::{Raft, RaftOptions, Start};
 use selvage_env::{Rng, SeededRng};
+use selvage_ordering::block::consenter_metadata;
 use selvage_ordering::{BatchLimits, Cutting, Effect, Engine, Parameters};
 use selvage_proto::common::{
     Block, BlockHeader, ChannelHeader, Config, ConfigEnvelope, ConfigGroup, ConfigValue, Envelope,
-    Header, HeaderType, Metadata, OrdererBlockMetadata, Payload,
+    Header, HeaderType, Payload,
 };
 use selvage_proto::etcdraft::{ConfigMetadata, Consenter, Options};
 use selvage_proto::orderer::ConsensusType;
@@ -145,14 +146,6 @@ impl Cluster for RaftCluster {
     fn election(&self) -> u64 {
         2 * u64::from(ELECTION_TICKS) * self.tick()
     }
-}
-
-/// The consenter metadata of a stored block: what its signed value says.
-pub fn consenter_metadata(block: &Block) -> Bytes {
-    use selvage_proto::common::BlockMetadataIndex::Signatures;
-    let slot = Metadata::decode(block.metadata_slot(Signatures)).unwrap_or_default();
-    let value = OrdererBlockMetadata::decode(slot.value).unwrap_or_default();
-    value.consenter_metadata
 }
 
 /// The first block of the channel.

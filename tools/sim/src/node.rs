@@ -7,13 +7,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message as _;
 use selvage_env::{Disk as _, MemDisk};
-use selvage_ledger::{BlockStore, BlockStoreOptions};
-use selvage_ordering::block::{set_signatures, signed_value};
+use selvage_ledger::{BlockStore, BlockStoreError, BlockStoreOptions};
+use selvage_ordering::block::{consenter_metadata, set_signatures, signed_value};
 use selvage_ordering::journal::Journal;
 use selvage_ordering::{Decision, Effect, Engine, JournalWrite, Parameters, Ticket};
 use selvage_proto::common::{Block, BlockHeader};
 
-use crate::cluster::{Begin, Cluster, config_of, consenter_metadata, genesis};
+use crate::cluster::{Begin, Cluster, config_of, genesis};
 
 const LEDGER: &str = "/ledger";
 const BLOCKS: &str = "/ledger/blocks";
@@ -229,10 +229,10 @@ impl Up {
     }
 
     /// Stores a fetched block as it is, and says which configuration it put in force.
-    pub fn store_fetched(&mut self, block: &Block) -> Result<Option<Parameters>, ()> {
+    pub fn store_fetched(&mut self, block: &Block) -> Result<Option<Parameters>, BlockStoreError> {
         let header = block.header.clone().unwrap_or_default();
         let raw = Bytes::from(block.encode_to_vec());
-        self.store.append_encoded(&[(header, raw)]).map_err(drop)?;
+        self.store.append_encoded(&[(header, raw)])?;
         Ok(self.take_over(block))
     }
 

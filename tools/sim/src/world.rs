@@ -432,7 +432,7 @@ impl<'a> World<'a> {
                 }
                 self.begin_journaling(node);
             }
-            Effect::CatchUp { through, .. } => {
+            Effect::CatchUp { through } => {
                 if let Some(up) = &mut self.nodes[node].up {
                     up.catching_up = Some(through);
                 }

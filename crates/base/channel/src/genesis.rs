@@ -22,6 +22,7 @@ use crate::names::{NameError, check_channel_id};
 mod encode;
 mod model;
 
+pub(crate) use encode::bft_block_validation;
 pub use encode::{application_org_group, channel_group, orderer_org_group};
 pub use model::{
     AnchorPeer, Application, BatchSize, ConfigTx, Consenter, EtcdRaft, EtcdRaftConsenter,

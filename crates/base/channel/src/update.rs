@@ -11,18 +11,35 @@ use selvage_crypto::in_full;
 use selvage_identity::SignedData;
 use selvage_proto::Message;
 use selvage_proto::common::{
-    ChannelHeader, Config, ConfigEnvelope, ConfigUpdate, ConfigUpdateEnvelope, Envelope,
-    HeaderType, Payload, SignatureHeader,
+    ChannelHeader, Config, ConfigEnvelope, ConfigGroup, ConfigUpdate, ConfigUpdateEnvelope,
+    Envelope, HeaderType, Orderers, Payload, SignatureHeader,
 };
 
 use crate::config::ChannelConfig;
-use crate::names::{NameError, check_element_name};
+use crate::genesis::bft_block_validation;
+use crate::names::{BLOCK_VALIDATION, NameError, ORDERERS, check_element_name};
 use crate::policies::{PolicyTree, describe_signers};
 use crate::tree::{Element, FlatTree, Incomplete, TreeNameError, flatten, rebuild};
 
 mod compute;
 
 pub use compute::{NoDifference, compute};
+
+/// Makes the policy of block signatures of an `Orderer` group a quorum of the BFT consenters that it
+/// names, as a channel's genesis block has it. To be done with every change of the consenters
+/// (Fabric's `EncodeBFTBlockVerificationPolicy`).
+pub fn set_bft_block_validation(orderer: &mut ConfigGroup) -> Result<(), UpdateError> {
+    let value = orderer.values.get(ORDERERS);
+    let value = value.ok_or(UpdateError::Missing(ORDERERS))?;
+    let orderers = Orderers::decode(value.value.clone()).map_err(|source| UpdateError::Decode {
+        what: ORDERERS,
+        source,
+    })?;
+    let policy = orderer.policies.get_mut(BLOCK_VALIDATION);
+    let policy = policy.ok_or(UpdateError::Missing(BLOCK_VALIDATION))?;
+    policy.policy = Some(bft_block_validation(&orderers.consenter_mapping));
+    Ok(())
+}
 
 /// Why an update is refused. Texts follow Fabric's, with the element they speak of.
 #[derive(Debug, thiserror::Error)]

@@ -10,15 +10,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use malachite::Input as Step;
-use selvage_ordering::block::Tip;
+use selvage_ordering::block::{Tip, consenter_metadata};
 use selvage_ordering::waiting::{Place, Waiting, digest};
 use selvage_ordering::{
     Batcher, Effect, Engine, Input, JournalWrite, Member, Parameters, Rejection, Submission,
 };
 use selvage_proto::Message as _;
-use selvage_proto::common::{
-    Block, BlockHeader, BlockMetadataIndex, Metadata, OrdererBlockMetadata,
-};
+use selvage_proto::common::{Block, BlockHeader, BlockMetadataIndex, Metadata};
 
 use crate::ballot::{Ballot, Setting};
 use crate::consenters::{number_of, voters_of};
@@ -63,21 +61,13 @@ pub(crate) struct Proof {
     pub(crate) decided: Decided,
 }
 
-/// What the signatures of a stored block cover beside its header; nothing for a genesis block.
-pub(crate) fn signed_metadata(block: &Block) -> OrdererBlockMetadata {
-    let slot = block.metadata_slot(BlockMetadataIndex::Signatures);
-    let signed = Metadata::decode(slot).unwrap_or_default();
-    OrdererBlockMetadata::decode(signed.value).unwrap_or_default()
-}
-
 impl Proof {
     /// From a stored block of this engine. A genesis block, or one of another consensus, proves
     /// nothing to others, and need not.
     pub(crate) fn of(block: &Block, since: u64) -> Option<Self> {
         let slot = block.metadata_slot(BlockMetadataIndex::Signatures);
         let signatures = Metadata::decode(slot).ok()?.signatures;
-        let metadata = signed_metadata(block).consenter_metadata;
-        let view = ViewMetadata::decode(metadata).ok()?;
+        let view = ViewMetadata::decode(consenter_metadata(block)).ok()?;
         if signatures.is_empty() || view.latest_sequence != block.number() {
             return None;
         }
@@ -130,6 +120,8 @@ pub struct Bft {
     /// Whether the batcher was told that nothing is under way.
     pub(crate) told_idle: bool,
     pub(crate) leader: Option<Id>,
+    /// Whether too few consenters are heard for anything to be decided.
+    pub(crate) isolated: bool,
     /// The tick at which the leader became it.
     pub(crate) leader_since: u64,
     /// Messages that everybody was told of, or that came because somebody else waits for them.
@@ -372,14 +364,7 @@ impl Bft {
     pub(crate) fn members(&self) -> Effect {
         let consenters = self.parameters.consenters.iter();
         let others = consenters.filter(|consenter| Id(consenter.id) != self.me);
-        let member = others.map(|consenter| Member {
-            id: consenter.id.into(),
-            host: consenter.host.clone(),
-            port: consenter.port,
-            client_tls_cert: consenter.client_tls_cert.clone(),
-            server_tls_cert: consenter.server_tls_cert.clone(),
-        });
-        Effect::Members(member.collect())
+        Effect::Members(others.map(Member::from).collect())
     }
 
     /// Notices whose turn it is.
@@ -399,7 +384,9 @@ impl Bft {
         );
         self.leader = Some(leader);
         self.leader_since = self.ticks;
-        out.push(Effect::Leader(Some(leader.0.into())));
+        if !self.isolated {
+            out.push(Effect::Leader(Some(leader.0.into())));
+        }
         // What the last leader gathered, this node or another, goes to the new one.
         let _ = self.batcher.flush(out);
         self.batches.clear();

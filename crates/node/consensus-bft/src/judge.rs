@@ -13,7 +13,7 @@ use selvage_ordering::waiting::{Waiting, digest};
 use selvage_ordering::{Parameters, message_size};
 use selvage_proto::Message as _;
 use selvage_proto::common::{
-    Block, ChannelHeader, ConfigEnvelope, Envelope, HeaderType, Orderers, Payload,
+    Block, ChannelHeader, ConfigEnvelope, Consenter, Envelope, HeaderType, Orderers, Payload,
 };
 
 use crate::consenters::voters_of;
@@ -169,7 +169,7 @@ impl Rules<'_> {
                 let config = ConfigEnvelope::decode(payload.data);
                 let config = config.map_err(|error| error.to_string())?;
                 let sequence = config.config.as_ref().map(|config| config.sequence);
-                check_consenters(&config, self.keys)?;
+                check_proposed(&config, self.keys)?;
                 if sequence != Some(self.parameters.sequence + 1) {
                     return Err(format!(
                         "its configuration has sequence {sequence:?}, the one in force {}",
@@ -195,17 +195,21 @@ impl Rules<'_> {
     }
 }
 
-/// Checks that the consenters of a new configuration can go on with the channel: there are some,
-/// each with a number of its own and an identity that can be read.
+/// Checks that a channel can go on with these consenters: there are some, each with a number of its
+/// own and an identity that can be read. The error names the one that is not usable.
 ///
-/// For the filters of the node that makes the configuration; every consenter asks again before it
-/// votes.
-pub fn check_consenters(next: &ConfigEnvelope, keys: &dyn Keys) -> Result<(), String> {
+/// For whoever makes or takes in a configuration; every consenter asks again before it votes.
+pub fn check_consenters(consenters: &[Consenter], keys: &dyn Keys) -> Result<(), String> {
+    voters_of(consenters, keys).map(drop)
+}
+
+/// The same of a configuration that was proposed.
+fn check_proposed(next: &ConfigEnvelope, keys: &dyn Keys) -> Result<(), String> {
     let config = next.config.as_ref();
     let root = config.and_then(|config| config.channel_group.as_ref());
     let orderer = root.and_then(|root| root.groups.get(ORDERER));
     let value = orderer.and_then(|group| group.values.get(ORDERERS));
     let value = value.ok_or("the configuration names no consenters")?;
     let orderers = Orderers::decode(value.value.clone()).map_err(|error| error.to_string())?;
-    voters_of(&orderers.consenter_mapping, keys).map(drop)
+    check_consenters(&orderers.consenter_mapping, keys)
 }

@@ -184,16 +184,20 @@ impl Bft {
         self.urgent.retain(|place, _| waiting.get(*place).is_some());
     }
 
-    /// Tells which consenters the leader hears from.
+    /// Tells which consenters this node hears from. While they are too few to decide anything, nobody
+    /// leads as far as this node can tell.
     fn note_active(&mut self, out: &mut Vec<Effect>) {
-        let mut active: BTreeSet<u64> = BTreeSet::new();
-        if self.leads() {
-            let window = 3 * self.options.ticks(self.options.status_every);
-            let since = self.ticks.saturating_sub(window);
-            active.extend(self.peers.heard_since(since).map(|id| u64::from(id.0)));
-            active.insert(self.me.0.into());
-        }
+        let window = 3 * self.options.ticks(self.options.status_every);
+        let since = self.ticks.saturating_sub(window);
+        let heard = self.peers.heard_since(since).map(|id| u64::from(id.0));
+        let active: BTreeSet<u64> = heard.chain([self.me.0.into()]).collect();
         let active: Vec<u64> = active.into_iter().collect();
+        let isolated = active.len() < self.voters.0.len() - self.voters.faulty();
+        if isolated != self.isolated {
+            self.isolated = isolated;
+            let leader = self.leader.filter(|_| !isolated);
+            out.push(Effect::Leader(leader.map(|id| id.0.into())));
+        }
         if active != self.active {
             self.active.clone_from(&active);
             out.push(Effect::Active(active));
@@ -206,8 +210,8 @@ impl Bft {
         if self.over || self.unpersisted.is_some() || !self.writing.held.is_empty() {
             return;
         }
-        let (newest, from) = match self.peers.newest(self.voters.faulty()) {
-            Some((newest, from)) if newest > self.tip.number() => (newest, from),
+        let newest = match self.peers.newest(self.voters.faulty()) {
+            Some(newest) if newest > self.tip.number() => newest,
             _ => {
                 self.peers.behind_for(false, self.ticks);
                 return;
@@ -216,15 +220,15 @@ impl Bft {
         let behind_for = self.peers.behind_for(true, self.ticks);
         let patience = self.options.ticks(self.options.catch_up_after);
         if newest > self.next() || behind_for >= patience {
-            self.catch_up(newest, Some(from.0.into()), out);
+            self.catch_up(newest, out);
         }
     }
 
-    pub(crate) fn catch_up(&mut self, through: u64, from: Option<u64>, out: &mut Vec<Effect>) {
+    pub(crate) fn catch_up(&mut self, through: u64, out: &mut Vec<Effect>) {
         if self.catching_up.is_some_and(|to| to >= through) {
             return;
         }
         self.catching_up = Some(through);
-        out.push(Effect::CatchUp { through, from });
+        out.push(Effect::CatchUp { through });
     }
 }

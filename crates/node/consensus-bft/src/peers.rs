@@ -60,8 +60,8 @@ impl Peers {
 
     /// The newest block that somebody correct has, and a consenter that says it has it. `faulty`
     /// of them may lie.
-    pub(crate) fn newest(&self, faulty: usize) -> Option<(u64, Id)> {
-        let mut claims: Vec<(u64, Id)> = self.peers.iter().map(|(id, p)| (p.newest, *id)).collect();
+    pub(crate) fn newest(&self, faulty: usize) -> Option<u64> {
+        let mut claims: Vec<u64> = self.peers.values().map(|peer| peer.newest).collect();
         claims.sort_unstable_by(|a, b| b.cmp(a));
         claims.get(faulty).copied()
     }

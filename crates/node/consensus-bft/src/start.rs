@@ -6,13 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use malachite::Input as Step;
 use prost::Message as _;
-use selvage_ordering::block::Tip;
+use selvage_ordering::block::{Tip, consenter_metadata};
 use selvage_ordering::{Batcher, Effect, Parameters};
 use selvage_proto::common::Block;
 use thiserror::Error;
 
 use crate::consenters::{number_of, voters_of};
-use crate::engine::{Bft, Log, Proof, signed_metadata};
+use crate::engine::{Bft, Log, Proof};
 use crate::judge::{self, Judge};
 use crate::keys::Keys;
 use crate::options::{BftOptions, Timing};
@@ -30,8 +30,9 @@ pub struct Start<'a> {
     pub parameters: Parameters,
     /// The records of the journal; none for a new engine.
     pub records: &'a [Bytes],
-    /// Whether the blocks were fetched when this node joined a running channel, or written by
-    /// another consensus, so that a journal without records is what is expected.
+    /// Whether the blocks were fetched when this node joined a running channel, so that a journal
+    /// without records is what is expected. It is, too, where another consensus made the newest
+    /// block.
     pub joined: bool,
     /// Options of this node.
     pub options: BftOptions,
@@ -76,8 +77,8 @@ impl Bft {
             .ok_or(StartError::NotConsenter)?;
         let header = start.newest.header.clone().unwrap_or_default();
         let number = header.number;
-        let metadata = signed_metadata(start.newest);
-        if start.records.is_empty() && number > 0 && !start.joined {
+        let views = Views::after(number, &consenter_metadata(start.newest));
+        if start.records.is_empty() && views.begun() && !start.joined {
             return Err(StartError::JournalLost(number));
         }
         let logs = read_records(start.records, number).map_err(StartError::Journal)?;
@@ -91,8 +92,8 @@ impl Bft {
             parameters: start.parameters,
             voters,
             tip: Tip::after(&header),
-            last_config: metadata.last_config.map_or(0, |last| last.index),
-            views: Views::after(number, &metadata.consenter_metadata),
+            last_config: start.newest.last_config_index().unwrap_or_default(),
+            views,
             ballot: None,
             recorded: false,
             logs,
@@ -103,6 +104,7 @@ impl Bft {
             batches: Default::default(),
             told_idle: false,
             leader: None,
+            isolated: false,
             leader_since: 0,
             urgent: BTreeMap::new(),
             recent: Default::default(),
@@ -130,7 +132,7 @@ impl Bft {
         if let Some(last) = engine.logs.keys().last().copied()
             && last > engine.next()
         {
-            engine.catch_up(last - 1, None, &mut out);
+            engine.catch_up(last - 1, &mut out);
         }
         engine.advance(&mut out);
         let halted = out.iter().find_map(|effect| match effect {

@@ -51,6 +51,11 @@ impl Views {
         }
     }
 
+    /// Whether this consensus made the newest block.
+    pub(crate) fn begun(&self) -> bool {
+        self.last.is_some()
+    }
+
     /// The view of the next block's round 0. With `rotate_after`, a leader gives way after so many
     /// blocks.
     pub(crate) fn first(&self, rotate_after: Option<u64>) -> u64 {

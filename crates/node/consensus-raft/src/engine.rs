@@ -136,16 +136,6 @@ impl Raft {
         self.id
     }
 
-    /// Who leads, as far as this node knows.
-    pub fn leader(&self) -> Option<u64> {
-        (self.leader != 0).then_some(self.leader)
-    }
-
-    /// The newest term this node has heard of.
-    pub fn term(&self) -> u64 {
-        self.node.raft.term
-    }
-
     fn admit(&mut self, submission: Submission, is_config: bool, own: bool, out: &mut Vec<Effect>) {
         let bytes = submission.envelope.len();
         let full = self.waiting.len() >= self.options.max_waiting

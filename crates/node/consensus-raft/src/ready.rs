@@ -185,7 +185,6 @@ impl Raft {
             return;
         }
         self.catching_up = Some(through);
-        let from = (self.leader != 0 && self.leader != self.id).then_some(self.leader);
-        out.push(Effect::CatchUp { through, from });
+        out.push(Effect::CatchUp { through });
     }
 }

@@ -228,11 +228,12 @@ impl HardState {
     }
 
     pub(crate) fn to_raft(self) -> eraftpb::HardState {
-        let mut state = eraftpb::HardState::default();
-        state.term = self.term;
-        state.vote = self.vote;
-        state.commit = self.commit;
-        state
+        eraftpb::HardState {
+            term: self.term,
+            vote: self.vote,
+            commit: self.commit,
+            ..eraftpb::HardState::default()
+        }
     }
 }
 
@@ -240,15 +241,17 @@ impl ConfChange {
     /// The `raft` crate's form; none for the kinds that Fabric's orderers do not use, whose numbers
     /// the crate and etcd do not agree on.
     pub(crate) fn to_raft(&self) -> Option<eraftpb::ConfChange> {
-        let mut change = eraftpb::ConfChange::default();
-        change.id = self.id;
-        change.node_id = self.node_id;
+        let mut change = eraftpb::ConfChange {
+            id: self.id,
+            node_id: self.node_id,
+            context: self.context.clone(),
+            ..eraftpb::ConfChange::default()
+        };
         change.set_change_type(match self.kind {
             ADD_NODE => eraftpb::ConfChangeType::AddNode,
             REMOVE_NODE => eraftpb::ConfChangeType::RemoveNode,
             _ => return None,
         });
-        change.context = self.context.clone();
         Some(change)
     }
 }

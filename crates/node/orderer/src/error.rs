@@ -125,16 +125,22 @@ pub enum ChainError {
     },
     /// The consensus type has no engine here.
     #[error(
-        "consensus type \"{0}\" is not built into this orderer, which runs \"solo\" and \
-         \"etcdraft\": create the channel with one of them"
+        "consensus type \"{0}\" is not built into this orderer, which runs \"solo\", \
+         \"etcdraft\" and \"BFT\": create the channel with one of them"
     )]
     ConsensusType(String),
     /// The consenters of the configuration cannot be used.
     #[error("its consenters cannot be used")]
     Consenters(#[source] selvage_consensus_raft::MembershipError),
-    /// The engine cannot start.
+    /// The consenters of a BFT configuration cannot be used.
+    #[error("its consenters cannot be used: {0}")]
+    BftConsenters(String),
+    /// The Raft engine cannot start.
     #[error("its consensus engine cannot start")]
-    Engine(#[source] selvage_consensus_raft::StartError),
+    Raft(#[source] selvage_consensus_raft::StartError),
+    /// The BFT engine cannot start.
+    #[error("its consensus engine cannot start")]
+    Bft(#[source] selvage_consensus_bft::StartError),
     /// The engine's journal cannot be used.
     #[error("its journal cannot be used")]
     Journal(#[source] selvage_ordering::journal::JournalError),

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use futures::Stream;
+use selvage_channel::CONSENSUS_BFT;
 use selvage_env::{Clock, Env};
 use selvage_identity::SigningIdentity;
 use selvage_net::axum::Router;
@@ -123,8 +124,10 @@ impl Orderer {
         let signer = Arc::new(signer);
         let shutdown = CancellationToken::new();
         let cluster = cluster(settings, signer.clone(), &metrics, &env)?;
+        let between = ClusterTls::listener(settings)?;
+        let between_tls = between.as_ref().map(|tls| tls.server.clone());
         let roots_follow = Arc::new(FollowRoots {
-            tls,
+            listeners: tls.into_iter().chain(between).collect(),
             cluster: cluster.tls.clone(),
             registrar: OnceLock::new(),
         });
@@ -158,7 +161,7 @@ impl Orderer {
             let limits = Limits::new(settings);
             let steps = StepService::new(links, limits, env.clone(), shutdown.clone());
             let (raft, bft) = (steps.cluster(), steps.node_service());
-            match ClusterTls::listener(settings)? {
+            match between_tls {
                 Some(tls) => {
                     let routes = Routes::new(raft).add_service(bft);
                     between = Some((tls, routes.prepare().into_axum_router()));
@@ -227,13 +230,13 @@ impl Orderer {
     async fn listen_cluster(
         &mut self,
         settings: &Settings,
-        tls: EndpointTls,
+        tls: ServerTls,
         routes: Router,
     ) -> Result<(), OrdererError> {
         let cluster = &settings.general.cluster;
         let address = host_port(&cluster.listen_address, cluster.listen_port);
         let section = "the cluster (General.Cluster.ListenAddress, General.Cluster.ListenPort)";
-        let options = ServerOptions::grpc(Some(tls.server));
+        let options = ServerOptions::grpc(Some(tls));
         self.listen(section, &address, options, routes).await?;
         Ok(())
     }
@@ -297,9 +300,9 @@ impl Orderer {
     }
 }
 
-/// Gives the listener the client roots of the channels whenever one of them changes.
+/// Gives the listeners the client roots of the channels whenever one of them changes.
 struct FollowRoots {
-    tls: Option<EndpointTls>,
+    listeners: Vec<EndpointTls>,
     cluster: Option<Arc<ClusterTls>>,
     registrar: OnceLock<Weak<Registrar>>,
 }
@@ -308,8 +311,8 @@ impl FollowRoots {
     fn update(&self) {
         let registrar = self.registrar.get().and_then(Weak::upgrade);
         let Some(registrar) = registrar else { return };
-        if let Some(tls) = &self.tls {
-            tls.follow(&registrar);
+        for listener in &self.listeners {
+            listener.follow(&registrar);
         }
         if let Some(cluster) = &self.cluster {
             cluster.follow(&registrar.configs());
@@ -344,7 +347,7 @@ fn body_limit(size: ByteSize) -> usize {
 fn filters(settings: &Settings) -> Filters {
     Filters {
         check_expiry: !settings.general.authentication.no_expiration_checks,
-        ..Filters::default()
+        migration_targets: vec![CONSENSUS_BFT.to_owned()],
     }
 }
 

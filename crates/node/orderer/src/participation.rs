@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use prost::Message;
+use selvage_channel::ChannelConfig;
 use selvage_channel::block::verify_config_block;
 use selvage_channel::names::check_channel_id;
 use selvage_net::http::{WholeRequest, empty, form_parts, json, json_error};
@@ -186,9 +187,9 @@ impl Participation {
                 "cannot unmarshal file part {BLOCK_PART} into a block: {error}"
             ))
         })?;
-        check_join_block(&block)
+        let config = check_join_block(&block)
             .map_err(|reason| bad_request(&format!("invalid join block: {reason}")))?;
-        match self.registrar.join(block).await {
+        match self.registrar.join(block, config).await {
             Ok(chain) => Ok(created(&chain)),
             Err(error) => Err(manage_error("cannot join", &error)),
         }
@@ -231,7 +232,7 @@ impl Participation {
 }
 
 /// What Fabric checks of a block before it looks for the channel.
-fn check_join_block(block: &Block) -> Result<(), String> {
+fn check_join_block(block: &Block) -> Result<ChannelConfig, String> {
     if !selvage_channel::block::is_config_block(block) {
         return Err("block is not a config block".to_owned());
     }
@@ -251,7 +252,7 @@ fn check_join_block(block: &Block) -> Result<(), String> {
     if config.application().is_none() {
         return Err("invalid config: must contain application config".to_owned());
     }
-    Ok(())
+    Ok(config)
 }
 
 fn created(chain: &Chain) -> Response<Bytes> {

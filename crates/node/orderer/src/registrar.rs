@@ -10,7 +10,6 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use selvage_channel::ChannelConfig;
-use selvage_channel::block::verify_config_block;
 use selvage_env::{Disk, DiskError};
 use selvage_net::deliver::{Source, Sources};
 use selvage_net::metrics::{Gauges, Metrics};
@@ -142,13 +141,16 @@ impl Registrar {
         chains.values().map(|chain| chain.config()).collect()
     }
 
-    /// Joins a channel with one of its configuration blocks. A later one than the genesis block is
+    /// Joins a channel with one of its configuration blocks, which has been checked to hold
+    /// `config`. A later one than the genesis block is
     /// where this node begins to take part; the blocks before it come from the other orderers.
-    pub(crate) async fn join(self: &Arc<Self>, block: Block) -> Result<Arc<Chain>, ManageError> {
+    pub(crate) async fn join(
+        self: &Arc<Self>,
+        block: Block,
+        config: ChannelConfig,
+    ) -> Result<Arc<Chain>, ManageError> {
         let number = block.number();
-        let failed = |source| ManageError::Chain(ChainError::Config { number, source });
-        let config = verify_config_block(&block).map_err(failed)?;
-        check_config(&config).map_err(ManageError::Chain)?;
+        check_config(&self.shared, &config).map_err(ManageError::Chain)?;
         if self.chain(config.channel_id()).is_some() {
             return Err(ManageError::Exists);
         }

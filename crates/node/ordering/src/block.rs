@@ -75,6 +75,15 @@ pub fn signed_value(last_config: u64, consenter_metadata: Bytes) -> Bytes {
     .into()
 }
 
+/// The consenter metadata of a stored block, out of its [`signed_value`]; empty for a genesis block.
+pub fn consenter_metadata(block: &Block) -> Bytes {
+    let slot = block.metadata_slot(BlockMetadataIndex::Signatures);
+    let value = Metadata::decode(slot).unwrap_or_default().value;
+    OrdererBlockMetadata::decode(value)
+        .unwrap_or_default()
+        .consenter_metadata
+}
+
 /// Fills the LAST_CONFIG and SIGNATURES slots and signs as one orderer does (solo and Raft).
 ///
 /// `last_config` is the number of the newest configuration block, which is this block's own number

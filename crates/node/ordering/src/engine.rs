@@ -86,6 +86,18 @@ pub struct Member {
     pub server_tls_cert: Bytes,
 }
 
+impl From<&Consenter> for Member {
+    fn from(consenter: &Consenter) -> Self {
+        Self {
+            id: consenter.id.into(),
+            host: consenter.host.clone(),
+            port: consenter.port,
+            client_tls_cert: consenter.client_tls_cert.clone(),
+            server_tls_cert: consenter.server_tls_cert.clone(),
+        }
+    }
+}
+
 /// Records for an engine's journal ([`crate::journal`]), written in one go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalWrite {
@@ -254,14 +266,12 @@ pub enum Effect {
     CatchUp {
         /// The last block to fetch.
         through: u64,
-        /// A node that has it, if the engine knows one.
-        from: Option<u64>,
     },
     /// The nodes to speak with from now on, this one not among them.
     Members(Vec<Member>),
-    /// Who leads changed; `None` while nobody does.
+    /// Who leads changed; `None` while nobody does, or nobody could tell.
     Leader(Option<u64>),
-    /// Which consenters the leader hears from, itself included; known on the leader only.
+    /// Which consenters this node hears from, itself included. With Raft only the leader knows.
     Active(Vec<u64>),
     /// This node is no consenter any more: stop the engine and follow the channel.
     Evicted,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use selvage_identity::policy::dsl;
 use selvage_proto::Message as _;
+use selvage_proto::common::SignaturePolicyEnvelope;
 use selvage_proto::lifecycle::{
     ApproveChaincodeDefinitionForMyOrgArgs, ChaincodeSource, CheckCommitReadinessArgs,
     CheckCommitReadinessResult, CommitChaincodeDefinitionArgs,
@@ -41,13 +42,15 @@ macro_rules! arguments {
 }
 
 /// Who has to endorse a chaincode's transactions.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub enum EndorsementPolicy {
     /// What the channel's `Endorsement` policy says.
     #[default]
     Default,
     /// A signature policy in text form: `AND('Org1MSP.peer', 'Org2MSP.peer')`.
     Signature(String),
+    /// A signature policy made already: the text form knows roles only.
+    Signers(SignaturePolicyEnvelope),
     /// Another policy of the channel, by path.
     Channel(String),
     /// That of an earlier definition, as it was committed (`validation_parameter`).
@@ -91,6 +94,7 @@ impl Definition {
         let policy = match &self.endorsement {
             EndorsementPolicy::Default => return Ok(Bytes::new()),
             EndorsementPolicy::Committed(policy) => return Ok(policy.clone()),
+            EndorsementPolicy::Signers(policy) => Type::SignaturePolicy(policy.clone()),
             EndorsementPolicy::Channel(path) => Type::ChannelConfigPolicyReference(path.clone()),
             EndorsementPolicy::Signature(text) => {
                 let policy = dsl::parse(text).map_err(|e| {

@@ -26,7 +26,8 @@ pub struct BenchArgs {
     /// The output of `selvage up --detach --json`
     #[arg(long, value_name = "FILE", required_unless_present = "profile")]
     network: Option<PathBuf>,
-    /// A connection profile as Fabric's SDKs read it; needs --channel, --chaincode, --cert, --key
+    /// A connection profile as Fabric's SDKs read it; --channel, --chaincode, --cert and --key say
+    /// what it does not
     #[arg(long, value_name = "FILE", conflicts_with = "network")]
     profile: Option<PathBuf>,
     /// Clients at the same time

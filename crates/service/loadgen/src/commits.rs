@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
 use parking_lot::Mutex;
-use selvage_client::{ClientError, From, User};
+use selvage_client::{ClientError, User};
 use selvage_proto::peer::TxValidationCode;
 use tokio::sync::oneshot;
 
@@ -96,13 +95,13 @@ impl Commits {
         *self.last.lock() = None;
     }
 
-    fn ended(&self, tx_id: &str, code: i32, now: Instant) {
+    fn ended(&self, tx_id: &str, code: TxValidationCode, now: Instant) {
         let Some(waiting) = self.waiting.lock().remove(tx_id) else {
             return; // somebody else's transaction
         };
         let ended = Ended {
             latency: now.saturating_duration_since(waiting.since),
-            valid: code == TxValidationCode::Valid as i32,
+            valid: code == TxValidationCode::Valid,
         };
         if ended.valid {
             self.valid.fetch_add(1, Ordering::Relaxed);
@@ -110,8 +109,7 @@ impl Commits {
             let us = u32::try_from(ended.latency.as_micros()).unwrap_or(u32::MAX);
             self.latencies_us.lock().push(us);
         } else {
-            let name = TxValidationCode::try_from(code)
-                .map_or_else(|_| code.to_string(), |c| c.as_str_name().to_owned());
+            let name = code.as_str_name().to_owned();
             *self.invalid.lock().entry(name).or_default() += 1;
         }
         if let Some(tell) = waiting.told {
@@ -135,20 +133,14 @@ pub(crate) async fn watch(
         reason: error.text(),
     };
     let events = peer.events().map_err(failed)?;
-    let blocks = events.filtered_blocks(user, channel_id, From::Newest).await;
-    let mut blocks = Box::pin(blocks.map_err(failed)?);
-    match blocks.next().await {
-        Some(first) => first.map_err(failed)?,
-        None => {
-            let ended = "the stream ended before its first block".into();
-            return Err(BenchError::Plan(ended));
-        }
-    };
+    let watch = events.watch_commits(user, channel_id).await;
+    let mut watch = watch.map_err(failed)?;
+    watch.commits().await.map_err(failed)?;
     Ok(tokio::spawn(async move {
-        while let Some(Ok(block)) = blocks.next().await {
+        while let Ok(ended) = watch.commits().await {
             let now = Instant::now();
-            for tx in &block.filtered_transactions {
-                commits.ended(&tx.txid, tx.tx_validation_code, now);
+            for (tx_id, status) in &ended {
+                commits.ended(tx_id, status.code, now);
             }
         }
     }))

@@ -1,12 +1,11 @@
 //! Who the clients are and where the network is, from the output of `selvage up --json` or from a
 //! connection profile as Fabric's SDKs read it.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use selvage_client::User;
+use selvage_client::{Pem, Profile, ProfileNode, User};
 use selvage_crypto::PrivateKey;
 use selvage_env::Env;
 use selvage_identity::SigningIdentity;
@@ -92,108 +91,60 @@ impl Target {
         })
     }
 
-    /// Reads a common connection profile. Channel, chaincode, certificate and key come from the
-    /// command line, because profiles rarely name them; the MSP id is the client organisation's.
+    /// Reads a connection profile. What the command line does not say is the profile's first
+    /// channel, that channel's first chaincode and the user whose files it names.
     pub(crate) fn from_profile(path: &Path, overrides: Overrides) -> Result<Self, BenchError> {
         let wrong = |reason: String| BenchError::Description {
             path: path.into(),
             reason,
         };
-        let profile: Profile = serde_norway::from_slice(&read(path)?)
-            .map_err(|error| wrong(format!("not a connection profile: {error}")))?;
-        let needed = |value: Option<String>, flag: &str| {
-            value.ok_or_else(|| wrong(format!("a profile does not say this: give {flag}")))
-        };
-        let organisation = profile
-            .organizations
-            .get(&profile.client.organization)
-            .ok_or_else(|| wrong("client.organization names no organisation".into()))?;
-        let peer = organisation
-            .peers
-            .iter()
-            .find_map(|name| profile.peers.get(name))
-            .ok_or_else(|| wrong("the client's organisation has no peer".into()))?;
+        let profile = Profile::parse(&read(path)?).map_err(|error| wrong(error.text()))?;
+        let missing = |flag: &str| wrong(format!("the profile does not say this: give {flag}"));
         let folder = path.parent().unwrap_or(Path::new("."));
-        let cert = needed(overrides.cert.map(|p| p.display().to_string()), "--cert")?;
-        let key = needed(overrides.key.map(|p| p.display().to_string()), "--key")?;
-        let msp_id = overrides
-            .msp_id
-            .unwrap_or_else(|| organisation.mspid.clone());
+        let file = |pem: Option<Pem>| match pem {
+            Some(Pem::File(path)) => Some(folder.join(path)),
+            _ => None,
+        };
+        let peer = profile.peers.first();
+        let peer = peer.ok_or_else(|| wrong("the client's organisation has no peer".into()))?;
+        let first = profile.channels.iter().next();
+        let channel = overrides.channel.or(first.map(|(name, _)| name.clone()));
+        let channel = channel.ok_or_else(|| missing("--channel"))?;
+        let chaincodes = profile.channels.get(&channel);
+        let chaincode = overrides
+            .chaincode
+            .or(chaincodes.and_then(|c| c.first().cloned()));
+        let cert = overrides.cert.or(file(profile.cert));
+        let key = overrides.key.or(file(profile.key));
         Ok(Self {
-            channel: needed(overrides.channel, "--channel")?,
-            chaincode: needed(overrides.chaincode, "--chaincode")?,
-            user: user(&msp_id, Path::new(&cert), Path::new(&key))?,
-            peer: peer.node(folder)?,
+            channel,
+            chaincode: chaincode.ok_or_else(|| missing("--chaincode"))?,
+            user: user(
+                &overrides.msp_id.unwrap_or(profile.msp_id),
+                &cert.ok_or_else(|| missing("--cert"))?,
+                &key.ok_or_else(|| missing("--key"))?,
+            )?,
+            peer: node(peer, folder)?,
             orderers: profile
                 .orderers
-                .values()
-                .map(|o| o.node(folder))
+                .iter()
+                .map(|orderer| node(orderer, folder))
                 .collect::<Result<_, _>>()?,
         })
     }
 }
 
-#[derive(Deserialize)]
-struct Profile {
-    client: ProfileClient,
-    organizations: BTreeMap<String, ProfileOrganisation>,
-    #[serde(default)]
-    peers: BTreeMap<String, ProfileNode>,
-    #[serde(default)]
-    orderers: BTreeMap<String, ProfileNode>,
-}
-
-#[derive(Deserialize)]
-struct ProfileClient {
-    organization: String,
-}
-
-#[derive(Deserialize)]
-struct ProfileOrganisation {
-    mspid: String,
-    #[serde(default)]
-    peers: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ProfileNode {
-    url: String,
-    #[serde(default)]
-    grpc_options: BTreeMap<String, serde_norway::Value>,
-    #[serde(rename = "tlsCACerts")]
-    tls_ca_certs: Option<ProfileCerts>,
-}
-
-#[derive(Deserialize)]
-struct ProfileCerts {
-    path: Option<PathBuf>,
-    pem: Option<String>,
-}
-
-impl ProfileNode {
-    fn node(&self, folder: &Path) -> Result<Node, BenchError> {
-        let secure = self.url.starts_with("grpcs://");
-        let bare = self
-            .url
-            .trim_start_matches("grpcs://")
-            .trim_start_matches("grpc://");
-        let roots = match &self.tls_ca_certs {
-            Some(ProfileCerts { pem: Some(pem), .. }) => Some(pem.clone().into_bytes()),
-            Some(ProfileCerts {
-                path: Some(path), ..
-            }) => Some(read(&folder.join(path))?),
-            _ => None,
-        };
-        let name = ["ssl-target-name-override", "hostnameOverride"]
-            .iter()
-            .find_map(|key| self.grpc_options.get(*key)?.as_str().map(String::from));
-        Ok(Node {
-            address: bare.to_owned(),
-            tls_roots: if secure { roots } else { None },
-            server_name: name,
-        })
-    }
+fn node(of: &ProfileNode, folder: &Path) -> Result<Node, BenchError> {
+    let tls_roots = match &of.tls_roots {
+        None => None,
+        Some(Pem::Text(text)) => Some(text.clone().into_bytes()),
+        Some(Pem::File(path)) => Some(read(&folder.join(path))?),
+    };
+    Ok(Node {
+        address: of.address.clone(),
+        tls_roots,
+        server_name: of.server_name.clone(),
+    })
 }
 
 fn user(msp_id: &str, cert: &Path, key: &Path) -> Result<User, BenchError> {

@@ -369,11 +369,16 @@ impl Profile<'_> {
 mod tests {
     use super::*;
     use crate::network::{Folders, testing};
+    use selvage_manager_api::validate::CreateSpec;
     use std::sync::Arc;
 
     fn site(dir: &Path) -> Site {
+        let spec = CreateSpec {
+            node_ous: false,
+            ..testing::spec()
+        };
         let site = Site {
-            network: Arc::new(testing::network()),
+            network: Arc::new(testing::named(&spec)),
             folders: Folders::new(dir.to_owned()),
         };
         keys::make(&site.network, &site.folders).expect("keys");

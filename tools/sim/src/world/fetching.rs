@@ -35,7 +35,7 @@ impl World<'_> {
             };
             match up.store_fetched(block) {
                 Ok(changed) => parameters = changed.or(parameters),
-                Err(()) => return self.crash(node),
+                Err(_) => return self.crash(node),
             }
             self.fetched(node, block);
             let block = Arc::new(block.clone());

@@ -87,14 +87,6 @@ pub fn signed_by_role(msp_id: &str, role: MspRoleType) -> SignaturePolicyEnvelop
     )
 }
 
-/// One signature by somebody of this organisation who bears this organisational unit.
-pub fn signed_by_unit(msp_id: &str, unit: &OrganizationalUnit) -> SignaturePolicyEnvelope {
-    envelope(
-        n_out_of(1, vec![signed_by(0)]),
-        vec![unit_principal(msp_id, unit)],
-    )
-}
-
 /// One signature by a member of this organisation.
 pub fn signed_by_msp_member(msp_id: &str) -> SignaturePolicyEnvelope {
     signed_by_role(msp_id, MspRoleType::Member)

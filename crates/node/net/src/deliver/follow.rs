@@ -6,18 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt};
 use selvage_env::{Clock, Rng};
 use selvage_proto::common::{Block, Envelope, Status};
 use selvage_proto::orderer::SeekInfo;
 use selvage_proto::orderer::deliver_response::Type as FromOrderer;
+use selvage_proto::orderer::seek_info::{SeekContentType, SeekErrorResponse};
 use selvage_proto::peer::deliver_response::Type as FromPeer;
 use thiserror::Error;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
-use super::{from_on, seek_envelope};
+use super::{from_on, newest, only, seek_envelope};
 use crate::backoff::Backoff;
 use crate::services::atomic_broadcast_client::AtomicBroadcastClient;
 use crate::services::deliver_client::DeliverClient;
@@ -96,10 +99,35 @@ pub enum FollowError {
         /// Why.
         reason: String,
     },
+    /// The server takes connections and does not answer.
+    #[error("{endpoint} did not answer within {time:?}")]
+    Silent {
+        /// The server.
+        endpoint: String,
+        /// How long it was waited for.
+        time: Duration,
+    },
+    /// The server has no new block for a while, and another one says it has.
+    #[error("{endpoint} has no block {number}, but {other} has")]
+    Behind {
+        /// The server.
+        endpoint: String,
+        /// The block that is due.
+        number: u64,
+        /// The server that is said to have it.
+        other: String,
+    },
     /// There is no server to ask.
     #[error("no server is known for the channel")]
     NoEndpoints,
 }
+
+/// How long a server may take to begin with an answer, and for a block that it has.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How much longer than at first a server may have nothing new before others are asked again.
+const IDLE_LIMIT: u32 = 8;
+/// Servers that are asked at once how far they are.
+const PROBES: usize = 32;
 
 /// Follows one channel for as long as it is let.
 pub struct Follower {
@@ -117,6 +145,20 @@ pub struct Follower {
     pub rng: Arc<dyn Rng>,
     /// The longest pause between attempts.
     pub max_pause: Duration,
+    /// How long a server may have nothing new before the others are asked how far they are. It may
+    /// be cut off from them, or hold blocks back.
+    pub idle: Duration,
+    /// Whether to take blocks from orderers that cannot order at the moment, too.
+    pub best_effort: bool,
+}
+
+/// How far following has come.
+struct State {
+    next: u64,
+    /// A server that is said to have the next block when the one asked has not.
+    ahead: Option<String>,
+    /// How long the next block is waited for before others are asked.
+    idle: Duration,
 }
 
 impl Follower {
@@ -124,22 +166,27 @@ impl Follower {
     /// `stop` is cancelled. While `accept` works, no further block is asked for. Servers that fail,
     /// or whose block `accept` refuses, are left for another one after a growing, jittered pause; a
     /// block that was accepted starts the pauses anew.
-    pub async fn run<F, A>(&self, mut next: u64, stop: CancellationToken, mut accept: F)
+    pub async fn run<F, A>(&self, next: u64, stop: CancellationToken, mut accept: F)
     where
         F: FnMut(Block, String) -> A + Send,
         A: Future<Output = Result<(), Rejected>> + Send,
     {
         let mut backoff = Backoff::new(Duration::from_millis(100), self.max_pause);
         let mut turn = u64::from(self.random_byte());
+        let mut state = State {
+            next,
+            ahead: None,
+            idle: self.idle,
+        };
         // What went wrong since the last block: a trouble that lasts is told once.
         let mut told = BTreeSet::new();
         loop {
-            let before = next;
+            let before = state.next;
             let ended = tokio::select! {
                 () = stop.cancelled() => return,
-                ended = self.attempt(&mut next, turn, &mut accept) => ended,
+                ended = self.attempt(&mut state, turn, &mut accept) => ended,
             };
-            if next > before {
+            if state.next > before {
                 backoff.reset();
                 told.clear();
             }
@@ -170,9 +217,10 @@ impl Follower {
         byte[0]
     }
 
+    /// Follows the server whose turn it is, or that is ahead, until it fails.
     async fn attempt<F, A>(
         &self,
-        next: &mut u64,
+        state: &mut State,
         turn: u64,
         accept: &mut F,
     ) -> Result<(), FollowError>
@@ -184,16 +232,47 @@ impl Follower {
         if endpoints.is_empty() {
             return Err(FollowError::NoEndpoints);
         }
-        let endpoint = &endpoints[(turn % endpoints.len() as u64) as usize];
+        let better = state.ahead.take();
+        let better = endpoints
+            .iter()
+            .find(|e| Some(&e.address) == better.as_ref());
+        let turn = &endpoints[(turn % endpoints.len() as u64) as usize];
+        let endpoint = better.unwrap_or(turn);
         let name = endpoint.address.clone();
-        let mut blocks = self.open(endpoint, &from_on(*next)).await?;
-        while let Some(block) = blocks.next().await? {
+        let seek = SeekInfo {
+            error_response: match self.best_effort {
+                true => SeekErrorResponse::BestEffort as i32,
+                false => SeekErrorResponse::Strict as i32,
+            },
+            ..from_on(state.next)
+        };
+        let mut blocks = self.open(endpoint, &seek).await?;
+        loop {
+            let block = match timeout(state.idle, blocks.next()).await {
+                Ok(Ok(Some(block))) => block,
+                Ok(Ok(None)) => return Ok(()),
+                Ok(Err(error)) => return Err(error),
+                Err(_) => {
+                    // Longer the next time, wherever: a large block may be on its way.
+                    state.idle = (state.idle * 2).min(self.idle * IDLE_LIMIT);
+                    let number = state.next;
+                    let Some(other) = self.who_has(number, &endpoints, &name).await else {
+                        continue;
+                    };
+                    state.ahead = Some(other.clone());
+                    return Err(FollowError::Behind {
+                        endpoint: name,
+                        number,
+                        other,
+                    });
+                }
+            };
             let number = block.number();
-            if number != *next {
+            if number != state.next {
                 return Err(FollowError::Order {
                     endpoint: name,
                     got: number,
-                    wanted: *next,
+                    wanted: state.next,
                 });
             }
             accept(block, name.clone())
@@ -203,9 +282,37 @@ impl Follower {
                     number,
                     reason,
                 })?;
-            *next += 1;
+            state.next += 1;
+            state.idle = self.idle;
         }
-        Ok(())
+    }
+
+    /// Another server that says it has a block. Nothing proves it before the block is there.
+    async fn who_has(&self, number: u64, servers: &[Endpoint], but: &str) -> Option<String> {
+        // Servers that do not know of headers without data send the whole block.
+        let seek = SeekInfo {
+            content_type: SeekContentType::HeaderWithSig as i32,
+            error_response: SeekErrorResponse::BestEffort as i32,
+            ..only(newest())
+        };
+        let others = servers.iter().filter(|server| server.address != but);
+        let mut asked: FuturesUnordered<_> = others
+            .take(PROBES)
+            .map(|server| {
+                let seek = &seek;
+                async move {
+                    let newest = timeout(ANSWER, self.fetch(server, seek)).await;
+                    let newest = newest.ok()?.ok()??;
+                    (newest.number() >= number).then(|| server.address.clone())
+                }
+            })
+            .collect();
+        while let Some(found) = asked.next().await {
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
     }
 
     /// The first block of what `seek` asks one server for, as it is: nobody has judged it yet.
@@ -232,19 +339,28 @@ impl Follower {
             self.rng.as_ref(),
         );
         let (request, open) = open_request(envelope);
-        let answer = match self.kind {
-            Kind::Orderer => AtomicBroadcastClient::new(channel)
-                .max_decoding_message_size(MAX_MESSAGE_BYTES)
-                .deliver(request)
-                .await
-                .map(|answer| Answers::Orderer(answer.into_inner())),
-            Kind::Peer => DeliverClient::new(channel)
-                .max_decoding_message_size(MAX_MESSAGE_BYTES)
-                .deliver(request)
-                .await
-                .map(|answer| Answers::Peer(answer.into_inner())),
+        let asking = async {
+            match self.kind {
+                Kind::Orderer => AtomicBroadcastClient::new(channel)
+                    .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                    .deliver(request)
+                    .await
+                    .map(|answer| Answers::Orderer(answer.into_inner())),
+                Kind::Peer => DeliverClient::new(channel)
+                    .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                    .deliver(request)
+                    .await
+                    .map(|answer| Answers::Peer(answer.into_inner())),
+            }
         };
+        let answer = timeout(ANSWER, asking).await;
         let endpoint = endpoint.address.clone();
+        let Ok(answer) = answer else {
+            return Err(FollowError::Silent {
+                endpoint,
+                time: ANSWER,
+            });
+        };
         match answer {
             Ok(answers) => Ok(Blocks {
                 answers,

@@ -6,14 +6,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use selvage_channel::ChannelConfig;
+use selvage_consensus_bft::FilterJudge;
 use selvage_env::random_array;
+use selvage_ordering::block::consenter_metadata;
 use selvage_ordering::filters::Author;
 use selvage_ordering::{Engine, Input, Member, Submission, Ticket};
 use selvage_proto::common::{Block, Envelope, Status};
+use selvage_proto::orderer::consensus_type::State;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 
-use super::engines::{NotRunning, Running};
+use super::engines::{Consensus, NotRunning, Running};
 use super::fetch::{Fetching, Findings};
 use super::journaling::{self, Journaling};
 use super::writer::{self, Job, Report};
@@ -26,6 +30,9 @@ const TO_WRITER: usize = 64;
 /// How often a follower looks whether it is a consenter, and a leaderless consenter whether it
 /// still is one.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How long nobody may lead a channel in maintenance before this node asks others how things stand.
+const MAINTENANCE_SUSPICION: Duration = Duration::from_secs(3);
 
 /// A message that passed the filters.
 pub(super) struct Command {
@@ -92,10 +99,21 @@ pub(super) enum Role {
 pub(super) struct Consenting {
     pub(super) engine: Box<dyn Engine>,
     pub(super) id: Option<u64>,
+    consensus: Consensus,
+    judge: Option<Arc<FilterJudge>>,
     tick: Option<Interval>,
     pub(super) journaling: Option<Journaling>,
     pub(super) catching_up: Option<u64>,
     pub(super) leaderless: Option<Instant>,
+}
+
+impl Consenting {
+    /// Ends it, and waits until nothing writes to its journal any more.
+    pub(super) async fn end(self) {
+        if let Some(journaling) = self.journaling {
+            journaling.end().await;
+        }
+    }
 }
 
 pub(super) struct Driver {
@@ -189,6 +207,8 @@ impl Driver {
         self.role = Role::Consenting(Consenting {
             engine: running.engine,
             id: running.id,
+            consensus: running.consensus,
+            judge: running.judge,
             tick,
             journaling,
             catching_up: None,
@@ -325,6 +345,15 @@ impl Driver {
         let Role::Consenting(consenting) = &mut self.role else {
             return self.chain.reached(&self.newest) || self.mismatch();
         };
+        if report.parameters.is_some() {
+            let config = self.chain.config();
+            if Consensus::of(&config) != Some(consenting.consensus) {
+                return self.change_engine().await;
+            }
+            if let Some(judge) = &consenting.judge {
+                judge.set_config(config);
+            }
+        }
         if !report.fetched {
             let parameters = report.parameters;
             return self.input(Input::Persisted { number, parameters }).await;
@@ -344,7 +373,7 @@ impl Driver {
         let input = Input::CaughtUp {
             newest: self.newest.header.clone().unwrap_or_default(),
             last_config: self.newest.last_config_index().unwrap_or_default(),
-            consenter_metadata: engines::consenter_metadata(&self.newest),
+            consenter_metadata: consenter_metadata(&self.newest),
             parameters: engines::parameters(&self.chain.config()),
         };
         self.input(input).await
@@ -428,11 +457,20 @@ impl Driver {
             }
             Role::Consenting(consenting) => consenting
                 .leaderless
-                .is_some_and(|since| since.elapsed() > self.chain.shared.cluster.suspicion),
+                .is_some_and(|since| since.elapsed() > self.suspicion(&config)),
             Role::Halted(_) => false,
         };
         if due {
             self.findings = Some(Findings::ask(&self.chain, &self.members));
+        }
+    }
+
+    /// How long nobody may lead. In maintenance the others may have changed their consensus.
+    fn suspicion(&self, config: &ChannelConfig) -> Duration {
+        let suspicion = self.chain.shared.cluster.suspicion;
+        match config.orderer().map(|orderer| orderer.consensus_state()) {
+            Some(State::Maintenance) => suspicion.min(MAINTENANCE_SUSPICION),
+            _ => suspicion,
         }
     }
 
@@ -452,7 +490,8 @@ impl Driver {
                     return true;
                 };
                 let number = engines::number(&self.chain.shared, &config, &block);
-                if number == consenting.id {
+                let same = Consensus::of(&config) == Some(consenting.consensus);
+                if same && number == consenting.id {
                     self.meet(&config, &block);
                     return true;
                 }
@@ -468,18 +507,14 @@ impl Driver {
 
     /// Lets in the consenters of a newer configuration: one of them may lead by now, and its
     /// messages are the only way to learn of it.
-    fn meet(&mut self, config: &selvage_channel::ChannelConfig, block: &Block) {
-        let Some(membership) = engines::membership(config, block) else {
-            return;
-        };
+    fn meet(&mut self, config: &ChannelConfig, block: &Block) {
         let known: Vec<u64> = self.members.iter().map(|member| member.id).collect();
         let me = engines::number(&self.chain.shared, config, block);
-        let new = membership
-            .members()
+        let new = engines::members(config, block)
             .into_iter()
             .filter(|member| Some(member.id) != me && !known.contains(&member.id));
         self.members.extend(new);
-        self.chain.configure_links(self.members.clone());
+        self.configure_links(config);
     }
 }
 

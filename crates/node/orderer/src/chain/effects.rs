@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
+use selvage_channel::ChannelConfig;
 use selvage_ordering::filters::Incoming;
 use selvage_ordering::{Effect, Input, JournalWrite, Submission, Ticket};
 use selvage_proto::Message as _;
@@ -71,7 +72,7 @@ impl Driver {
             }
             Effect::Send { to, message } => self.chain.send(to, message),
             Effect::Forward { to, submission, .. } => self.chain.forward(to, &submission),
-            Effect::CatchUp { through, .. } => {
+            Effect::CatchUp { through } => {
                 if let Role::Consenting(consenting) = &mut self.role {
                     consenting.catching_up = Some(through);
                 }
@@ -79,7 +80,7 @@ impl Driver {
             }
             Effect::Members(members) => {
                 self.members = members;
-                self.chain.configure_links(self.members.clone());
+                self.configure_links(&self.chain.config());
             }
             Effect::Leader(leader) => {
                 self.chain
@@ -99,7 +100,10 @@ impl Driver {
     /// Gives up ordering: the journal goes, and the node follows the channel. A marker says that it
     /// may begin anew without one, should it be added again.
     pub(super) async fn leave(&mut self) -> bool {
-        self.role = Role::Following;
+        let role = std::mem::replace(&mut self.role, Role::Following);
+        if let Role::Consenting(consenting) = role {
+            consenting.end().await;
+        }
         let chain = self.chain.clone();
         let removed = tokio::task::spawn_blocking(move || chain.forget_journal()).await;
         if let Ok(Err(error)) = removed {
@@ -107,12 +111,47 @@ impl Driver {
                 .fail(format!("the orderer cannot remove its journal: {error}"));
             return false;
         }
-        for (_, reply) in self.waiting.drain() {
-            let reason = format!("orderer is a follower of channel {}", self.chain.id);
-            let _ = reply.send((Status::ServiceUnavailable, reason));
-        }
+        self.refuse_waiting(&format!(
+            "orderer is a follower of channel {}",
+            self.chain.id
+        ));
         self.follow();
         true
+    }
+
+    /// The channel's newest configuration names another consensus than the engine's: the engine ends,
+    /// and the other one begins, as soon as this node has every block there is.
+    pub(super) async fn change_engine(&mut self) -> bool {
+        let chain = self.chain.clone();
+        tracing::info!(
+            channel = chain.id,
+            "the channel's consensus changes at block [{}]",
+            self.newest.number()
+        );
+        self.refuse_waiting("the channel's consensus has just changed, try again");
+        if !Box::pin(self.leave()).await {
+            return false;
+        }
+        if self.handed_over > self.newest.number() {
+            return true;
+        }
+        let config = chain.config();
+        let running = engines::start(&chain.id, &chain.shared, &config, &self.newest, true);
+        Box::pin(self.begin(running)).await
+    }
+
+    fn refuse_waiting(&mut self, reason: &str) {
+        for (_, reply) in self.waiting.drain() {
+            let _ = reply.send((Status::ServiceUnavailable, reason.to_owned()));
+        }
+    }
+
+    /// Tells the links who the channel's other nodes are, and how they are spoken with.
+    pub(super) fn configure_links(&self, config: &ChannelConfig) {
+        if let Role::Consenting(consenting) = &self.role {
+            let kind = engines::link_kind(config, consenting.id.unwrap_or_default());
+            self.chain.configure_links(kind, &self.members);
+        }
     }
 
     /// Waits for room in the writer's queue and takes reports meanwhile: the writer may be waiting
@@ -181,7 +220,7 @@ impl Driver {
                         .filters
                         .reprocess_config(&config, &envelope, author)
                         .map_err(refusal)?;
-                    engines::check_consenters(&config, &self.newest, &made.envelope, &[])
+                    engines::check_consenters(shared, &config, &self.newest, &made.envelope, &[])
                         .map_err(|reason| (Status::BadRequest, reason))?;
                     return Ok((made.envelope, made.sequence));
                 }

@@ -98,9 +98,18 @@ fn judge(verifier: &mut BlockVerifier, block: &Block) -> Result<(), String> {
 
 fn follower(chain: &Arc<Chain>, members: &[Member]) -> Follower {
     let (weak, members) = (Arc::downgrade(chain), members.to_vec());
-    let endpoints = move || match weak.upgrade() {
-        Some(chain) => endpoints(&chain.config(), &chain.shared.cluster, &members),
-        None => Vec::new(),
+    let join = chain.join_config();
+    let endpoints = move || {
+        let Some(chain) = weak.upgrade() else {
+            return Vec::new();
+        };
+        let cluster = &chain.shared.cluster;
+        match &join {
+            // On the way to the block joined with, the blocks name orderers of old, which may be
+            // gone.
+            Some(join) if !chain.onboarded() => endpoints(join, cluster, &members),
+            _ => endpoints(&chain.config(), cluster, &members),
+        }
     };
     asking(&chain.id, &chain.shared, Arc::new(endpoints))
 }
@@ -118,6 +127,8 @@ fn asking(
         clock: shared.env.clock.clone(),
         rng: shared.env.rng.clone(),
         max_pause: MAX_PAUSE,
+        idle: PATIENCE,
+        best_effort: true,
     }
 }
 
@@ -164,10 +175,13 @@ fn endpoints(config: &ChannelConfig, cluster: &ClusterNode, members: &[Member]) 
         return Vec::new();
     };
     let mut found: Vec<Endpoint> = Vec::new();
-    let consenters = engines::consenters(config);
-    let others = consenters.iter().filter(|c| !cluster.is_own(c));
+    let places = engines::places(config);
+    let (own, others): (Vec<_>, Vec<_>) = places
+        .into_iter()
+        .partition(|place| cluster.is_own(&place.server_tls_cert));
     let addresses = others
-        .map(|c| (consenter_address(&c.host, c.port), &c.server_tls_cert))
+        .iter()
+        .map(|place| (place.address.clone(), &place.server_tls_cert))
         .chain(
             members
                 .iter()
@@ -181,12 +195,10 @@ fn endpoints(config: &ChannelConfig, cluster: &ClusterNode, members: &[Member]) 
             found.push(Endpoint::new(address, Some(client)));
         }
     }
-    let own = consenters.iter().find(|c| cluster.is_own(c));
-    let own = own.map(|c| consenter_address(&c.host, c.port));
     let orgs = config.orderer().into_iter().flat_map(|o| o.orgs().values());
     for (org, address) in orgs.flat_map(|org| org.endpoints.iter().map(move |a| (org, a))) {
         let known = found.iter().any(|endpoint| endpoint.address == *address);
-        if known || own.as_ref() == Some(address) {
+        if known || own.iter().any(|place| place.address == *address) {
             continue;
         }
         if let Ok(client) = tls.to_organisation(config, &org.msp_id) {

@@ -24,6 +24,18 @@ pub(super) struct Journaling {
     pub(super) reports: mpsc::Receiver<u64>,
 }
 
+impl Journaling {
+    /// Ends the thread, once what it was given is written.
+    pub(super) async fn end(self) {
+        let Self {
+            writes,
+            mut reports,
+        } = self;
+        drop(writes);
+        while reports.recv().await.is_some() {}
+    }
+}
+
 /// Starts the thread. It ends when the task drops its end.
 pub(super) fn spawn(chain: Arc<Chain>, journal: Journal) -> Journaling {
     let (writes, queue) = mpsc::channel(QUEUE);
@@ -38,6 +50,7 @@ fn run(
     mut queue: mpsc::Receiver<JournalWrite>,
     report: &mpsc::Sender<u64>,
 ) {
+    let mut begun = false;
     while let Some(first) = queue.blocking_recv() {
         let mut group = vec![first];
         while group.len() < GROUP
@@ -46,7 +59,19 @@ fn run(
             group.push(next);
         }
         let through = group.last().map_or(0, |write| write.sequence);
-        if !append(chain, &mut journal, &group) || report.blocking_send(through).is_err() {
+        if !append(chain, &mut journal, &group) {
+            return;
+        }
+        if !begun && group.iter().any(|write| !write.records.is_empty()) {
+            if let Err(error) = chain.shared.has_journal(&chain.id) {
+                chain.fail(format!(
+                    "the orderer cannot tell its journal apart: {error}"
+                ));
+                return;
+            }
+            begun = true;
+        }
+        if report.blocking_send(through).is_err() {
             return;
         }
     }

@@ -36,8 +36,8 @@ use crate::cluster;
 use crate::error::ChainError;
 use crate::in_full;
 pub use engines::CONSENSUS_TYPES;
-use engines::NotRunning;
 pub(crate) use engines::{ClusterNode, check_config, is_cluster};
+use engines::{Consensus, NotRunning};
 pub(crate) use fetch::genesis as first_block;
 pub(crate) use source::Recent;
 
@@ -63,15 +63,25 @@ pub(crate) struct Shared {
 const MAX_JOIN_BLOCK: usize = 128 << 20;
 
 impl Shared {
+    /// The folder of what an engine keeps of a channel beside its blocks.
+    fn engine_folder(&self, id: &str) -> PathBuf {
+        self.cluster.journals.join(id)
+    }
+
+    /// The folder of an engine's journal: each has its own, so that none reads another's.
+    fn journal_folder(&self, id: &str, consensus: Consensus) -> PathBuf {
+        self.engine_folder(id).join(consensus.name())
+    }
+
     /// The file that says that a channel's blocks came from other nodes, so that its engine may
     /// begin without a journal.
     fn joined_marker(&self, id: &str) -> PathBuf {
-        self.cluster.journals.join(format!("{id}.joined"))
+        self.engine_folder(id).join("joined")
     }
 
     /// The file with the block that this node was told to join a channel with.
     fn join_file(&self, id: &str) -> PathBuf {
-        self.cluster.journals.join(format!("{id}.join"))
+        self.engine_folder(id).join("join")
     }
 
     /// The block to join with, while it lies ahead.
@@ -88,26 +98,35 @@ impl Shared {
     /// Remembers a join with a block that lies ahead, durably.
     pub(crate) fn remember_join(&self, id: &str, block: &Block) -> Result<(), DiskError> {
         let disk = self.env.disk.as_ref();
-        disk.create_dir_all(&self.cluster.journals)?;
-        disk.write_atomic(&self.joined_marker(id), b"selvage\n")?;
+        self.expect_no_journal(id)?;
         disk.write_atomic(&self.join_file(id), &block.encode_to_vec())
+    }
+
+    /// This node takes no part in the channel: should it ever, it begins without a journal.
+    fn expect_no_journal(&self, id: &str) -> Result<(), DiskError> {
+        let disk = self.env.disk.as_ref();
+        disk.create_dir_all(&self.engine_folder(id))?;
+        disk.write_atomic(&self.joined_marker(id), b"selvage\n")
+    }
+
+    /// The engine keeps a journal from now on: should that be missing one day, it was lost.
+    fn has_journal(&self, id: &str) -> Result<(), DiskError> {
+        let (disk, marker) = (self.env.disk.as_ref(), self.joined_marker(id));
+        if !disk.exists(&marker)? {
+            return Ok(());
+        }
+        disk.remove_file(&marker)?;
+        disk.sync_dir(&self.engine_folder(id))
     }
 
     /// Removes everything that an engine left of a channel.
     pub(crate) fn forget_engine(&self, id: &str) -> Result<(), DiskError> {
-        let disk = self.env.disk.as_ref();
-        let journals = &self.cluster.journals;
-        if !disk.exists(journals)? {
+        let (disk, folder) = (self.env.disk.as_ref(), self.engine_folder(id));
+        if !disk.exists(&folder)? {
             return Ok(());
         }
-        let gone = |result: Result<(), DiskError>| match result {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
-        };
-        gone(disk.remove_dir_all(&journals.join(id)))?;
-        gone(disk.remove_file(&self.joined_marker(id)))?;
-        gone(disk.remove_file(&self.join_file(id)))?;
-        disk.sync_dir(journals)
+        disk.remove_dir_all(&folder)?;
+        disk.sync_dir(&self.cluster.journals)
     }
 }
 
@@ -194,7 +213,7 @@ impl Chain {
         if config.channel_id() != id {
             return Err(ChainError::OtherChannel(config.channel_id().to_owned()));
         }
-        check_config(&config)?;
+        let config = Arc::new(config);
         let join = shared.join_block(id, newest.number())?;
         let joined = shared.env.disk.exists(&shared.joined_marker(id))?;
         let running = match &join {
@@ -202,6 +221,9 @@ impl Chain {
             Some(_) => Err(NotRunning::NotConsenter),
             None => engines::start(id, &shared, &config, &newest, joined),
         };
+        if matches!(running, Err(NotRunning::NotConsenter)) && !joined {
+            shared.expect_no_journal(id)?;
+        }
         let ports = is_cluster(&config)
             .then_some(shared.cluster.links.as_ref())
             .flatten()
@@ -212,7 +234,7 @@ impl Chain {
             dir: dir.to_owned(),
             height: watch::Sender::new(store.height()),
             store: Arc::new(store),
-            config: ArcSwap::from_pointee(config),
+            config: ArcSwap::new(config),
             recent: Mutex::new(Recent::default()),
             trouble: Mutex::new(None),
             standing: Mutex::new(Standing::consenting(ports.is_some())),
@@ -273,6 +295,12 @@ impl Chain {
 
     pub(crate) fn standing(&self) -> Standing {
         *self.standing.lock()
+    }
+
+    /// The configuration this node was told to join with, until it has its block.
+    fn join_config(&self) -> Option<ChannelConfig> {
+        let join = self.join.lock();
+        ChannelConfig::from_block(join.as_ref()?).ok()
     }
 
     /// Whether this node has the block it was told to join with.
@@ -356,23 +384,25 @@ impl Chain {
         }
     }
 
-    fn configure_links(&self, members: Vec<Member>) {
+    fn configure_links(&self, kind: cluster::Kind, members: &[Member]) {
         if let Some(links) = &self.shared.cluster.links {
-            links.configure(&self.id, cluster::Kind::Raft, &members);
+            links.configure(&self.id, kind, members);
         }
     }
 
-    /// Removes the journal of an engine that is done with the channel.
+    /// Removes the journal of an engine that is done with the channel. A marker says that the next
+    /// one may begin without.
     fn forget_journal(&self) -> Result<(), DiskError> {
-        let disk = self.shared.env.disk.as_ref();
-        let journals = &self.shared.cluster.journals;
-        disk.create_dir_all(journals)?;
-        disk.write_atomic(&self.shared.joined_marker(&self.id), b"selvage\n")?;
-        match disk.remove_dir_all(&journals.join(&self.id)) {
-            Err(error) if !error.is_not_found() => Err(error),
-            // Durable before a new journal is written in its place.
-            _ => disk.sync_dir(journals),
+        let (shared, disk) = (&self.shared, self.shared.env.disk.as_ref());
+        shared.expect_no_journal(&self.id)?;
+        for consensus in [Consensus::Raft, Consensus::Bft] {
+            match disk.remove_dir_all(&shared.journal_folder(&self.id, consensus)) {
+                Err(error) if !error.is_not_found() => return Err(error),
+                _ => {}
+            }
         }
+        // Durable before a new journal is written in its place.
+        disk.sync_dir(&shared.engine_folder(&self.id))
     }
 
     pub(crate) fn store(&self) -> &BlockStore {
@@ -427,7 +457,8 @@ impl Chain {
         }
         let newest = self.store.last_block().map_err(|error| in_full(&error))?;
         let active = self.active.lock().clone();
-        engines::check_consenters(config, &newest.unwrap_or_default(), made, &active)
+        let newest = newest.unwrap_or_default();
+        engines::check_consenters(&self.shared, config, &newest, made, &active)
     }
 
     /// Ends the channel's task and writer: no further block is written.

@@ -256,6 +256,8 @@ async fn a_follower_goes_on_over_a_restart_and_past_a_bad_server() {
         clock: Arc::new(System),
         rng: Arc::new(System),
         max_pause: Duration::from_millis(300),
+        idle: Duration::from_secs(10),
+        best_effort: true,
     };
     let stop = CancellationToken::new();
     let (sender, mut received) = tokio::sync::mpsc::channel(16);

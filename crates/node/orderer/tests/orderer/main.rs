@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bft;
 mod broadcast;
 mod cluster;
+mod consortium;
 mod deliver;
 mod faults;
+mod migration;
 mod operations;
 mod participation;
 mod raft;

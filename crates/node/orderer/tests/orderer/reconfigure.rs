@@ -9,7 +9,8 @@ use selvage_crypto::issue::NodeRole;
 use selvage_env::{System, random_array};
 use selvage_net::deliver::{between, newest, oldest};
 use selvage_proto::common::{
-    Block, ConfigSignature, ConfigUpdateEnvelope, Envelope, HeaderType, SignatureHeader, Status,
+    Block, ConfigGroup, ConfigSignature, ConfigUpdateEnvelope, Envelope, HeaderType,
+    SignatureHeader, Status,
 };
 use selvage_proto::orderer::BatchSize;
 
@@ -31,12 +32,22 @@ pub(crate) fn update_value(
     by: &Client,
     change: impl FnOnce(Bytes) -> Vec<u8>,
 ) -> Envelope {
+    update_orderer(current, by, |orderer| {
+        let value = orderer.values.get_mut(name).unwrap();
+        value.value = change(value.value.clone()).into();
+    })
+}
+
+/// An update of the orderer group, signed by one.
+pub(crate) fn update_orderer(
+    current: &ChannelConfig,
+    by: &Client,
+    change: impl FnOnce(&mut ConfigGroup),
+) -> Envelope {
     let original = current.config();
     let mut updated = original.clone();
     let root = updated.channel_group.as_mut().unwrap();
-    let orderer = root.groups.get_mut("Orderer").unwrap();
-    let value = orderer.values.get_mut(name).unwrap();
-    value.value = change(value.value.clone()).into();
+    change(root.groups.get_mut("Orderer").unwrap());
     let mut update = compute(original, &updated).unwrap();
     update.channel_id = current.channel_id().to_owned();
     let config_update = update.encode_to_vec();

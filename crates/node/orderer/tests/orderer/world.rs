@@ -164,14 +164,7 @@ impl World {
             orderer_org: Org::new("OrdererMSP"),
             org1: Org::new("Org1MSP"),
         };
-        let (pem, key) = world
-            .orderer_org
-            .issue(NodeRole::Orderer, Validity::ten_years(now()));
-        let mut msp = world.orderer_org.msp();
-        msp.insert("signcerts/cert.pem".to_owned(), pem.into());
-        let key = key.to_pkcs8_pem().unwrap().to_string();
-        msp.insert("keystore/priv_sk".to_owned(), key.into());
-        world.write("msp", &msp);
+        world.write_orderer_msp("msp");
         let (certificate, key) = world.orderer_org.tls_pem();
         let tls_ca = world.orderer_org.tls.certificate().to_pem();
         let org1_tls_ca = world.org1.tls.certificate().to_pem();
@@ -184,6 +177,18 @@ impl World {
         let files = files.map(|(name, text)| (name.to_owned(), text.into()));
         world.write("tls", &files.into());
         world
+    }
+
+    /// Writes the folder of an orderer with an identity of its own, and returns its certificate.
+    pub(crate) fn write_orderer_msp(&self, below: &str) -> String {
+        let org = &self.orderer_org;
+        let (pem, key) = org.issue(NodeRole::Orderer, Validity::ten_years(now()));
+        let mut msp = org.msp();
+        msp.insert("signcerts/cert.pem".to_owned(), pem.clone().into());
+        let key = key.to_pkcs8_pem().unwrap().to_string();
+        msp.insert("keystore/priv_sk".to_owned(), key.into());
+        self.write(below, &msp);
+        pem
     }
 
     pub(crate) fn write(&self, below: &str, files: &BTreeMap<String, Bytes>) {

@@ -33,6 +33,9 @@ pub struct Following {
     pub max_pause: Duration,
 }
 
+/// How long an orderer may have no new block before the others are asked whether they have.
+const IDLE: Duration = Duration::from_secs(60);
+
 /// Pulls blocks into `committer` until `stop` is cancelled or the channel stops.
 pub async fn follow(
     node: &Following,
@@ -50,6 +53,8 @@ pub async fn follow(
         clock: node.clock.clone(),
         rng: node.rng.clone(),
         max_pause: node.max_pause,
+        idle: IDLE,
+        best_effort: false,
     };
     let next = committer.next().await;
     let halt = stop.child_token();

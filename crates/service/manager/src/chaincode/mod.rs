@@ -344,11 +344,10 @@ impl Desk {
         channel: &ChannelPlan,
     ) -> Result<Wanted, ApiError> {
         let (name, version) = (&request.chaincode_name, &request.chaincode_version);
-        let network = &self.site.network;
         let endorsers = request
             .endorsement_policy
             .as_ref()
-            .map(|p| policy::endorsers(p, network, channel))
+            .map(|p| policy::endorsers(p, &self.site, channel))
             .transpose()?;
         let asked = request.private_data.as_deref().filter(|t| !t.is_empty());
         let collections = asked.map(collections::parse).transpose()?;

@@ -2,13 +2,16 @@
 
 use prost::Message;
 use selvage_client::EndorsementPolicy;
+use selvage_identity::policy::build;
 use selvage_manager_api::chaincode::Policy;
 use selvage_manager_api::{ApiError, ErrorCode};
+use selvage_proto::common::msp_principal::Classification;
 use selvage_proto::common::signature_policy::Type as Rule;
-use selvage_proto::common::{MspRole, SignaturePolicyEnvelope};
+use selvage_proto::common::{MspPrincipal, MspRole, OrganizationUnit, SignaturePolicyEnvelope};
 use selvage_proto::peer::{ApplicationPolicy, application_policy};
 
-use crate::network::{ChannelPlan, Network, Org};
+use crate::fabric::Site;
+use crate::network::{ChannelPlan, Network, Org, endorser};
 
 /// Most organisations in a policy.
 const MOST: usize = 100;
@@ -21,12 +24,13 @@ pub(super) struct Endorsers<'a> {
     pub(super) all: bool,
 }
 
-/// Makes the policy of a request.
+/// Makes the policy of a request. BCS says `member` and means those who endorse: peers.
 pub(super) fn endorsers<'a>(
     policy: &Policy,
-    network: &'a Network,
+    site: &'a Site,
     channel: &'a ChannelPlan,
 ) -> Result<Endorsers<'a>, ApiError> {
+    let network = &site.network;
     let all = match policy.operation.to_ascii_uppercase().as_str() {
         "AND" => true,
         "OR" => false,
@@ -74,14 +78,15 @@ pub(super) fn endorsers<'a>(
             orgs.push(org);
         }
     }
-    let principals: Vec<String> = orgs
+    let principals = orgs
         .iter()
-        .map(|o| format!("'{}.member'", o.msp_id()))
-        .collect();
-    let gate = if all { "AND" } else { "OR" };
-    let text = format!("{gate}({})", principals.join(","));
+        .map(|org| endorser::principal(network, &site.folders, org))
+        .collect::<Result<Vec<_>, _>>()?;
+    let rules: Vec<_> = (0i32..).take(orgs.len()).map(build::signed_by).collect();
+    let needed = if all { rules.len() as i32 } else { 1 };
+    let signers = build::envelope(build::n_out_of(needed, rules), principals);
     Ok(Endorsers {
-        policy: EndorsementPolicy::Signature(text),
+        policy: EndorsementPolicy::Signers(signers),
         orgs,
         all,
     })
@@ -115,22 +120,34 @@ fn simple(policy: &SignaturePolicyEnvelope, network: &Network) -> Option<String>
             return None;
         };
         let principal = policy.identities.get(usize::try_from(index).ok()?)?;
-        let role = MspRole::decode(principal.principal.clone()).ok()?;
-        let org = network
-            .peers
-            .iter()
-            .find(|o| o.msp_id() == role.msp_identifier);
-        words.push(org.map_or(role.msp_identifier, |o| o.name.clone()));
+        let msp_id = organisation(principal)?;
+        let org = network.peers.iter().find(|o| o.msp_id() == msp_id);
+        words.push(org.map_or(msp_id, |o| o.name.clone()));
     }
     Some(words.join(","))
+}
+
+/// The MSP id of those whom a role or an organisational unit asks for.
+fn organisation(principal: &MspPrincipal) -> Option<String> {
+    let bytes = principal.principal.clone();
+    match Classification::try_from(principal.principal_classification).ok()? {
+        Classification::Role => Some(MspRole::decode(bytes).ok()?.msp_identifier),
+        Classification::OrganizationUnit => {
+            Some(OrganizationUnit::decode(bytes).ok()?.msp_identifier)
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::testing;
+    use crate::network::{Folders, keys, testing};
     use selvage_identity::policy::dsl;
     use selvage_manager_api::chaincode::OrgPolicy;
+    use selvage_manager_api::validate::CreateSpec;
+    use std::path::Path;
+    use std::sync::Arc;
 
     fn policy(operation: &str, orgs: &[&str], category: Option<&str>) -> Policy {
         Policy {
@@ -145,8 +162,22 @@ mod tests {
         }
     }
 
+    fn site(dir: &Path, node_ous: bool) -> Site {
+        let spec = CreateSpec {
+            node_ous,
+            ..testing::spec()
+        };
+        Site {
+            network: Arc::new(testing::named(&spec)),
+            folders: Folders::new(dir.to_owned()),
+        }
+    }
+
     fn committed(text: &str) -> Vec<u8> {
-        let policy = dsl::parse(text).expect("a policy");
+        encoded(dsl::parse(text).expect("a policy"))
+    }
+
+    fn encoded(policy: SignaturePolicyEnvelope) -> Vec<u8> {
         ApplicationPolicy {
             r#type: Some(application_policy::Type::SignaturePolicy(policy)),
         }
@@ -155,28 +186,44 @@ mod tests {
 
     #[test]
     fn policies_are_made_and_read_back() {
-        let network = testing::network();
-        let channel = &network.channels[0];
-        let hash = network.peers[0].hash.clone();
-        for (operation, orgs, words, count) in [
-            ("OR", vec![hash.as_str(), "组织机构"], "OR,org1,组织机构", 2),
-            ("and", vec!["组织机构", &hash], "AND,组织机构,org1", 2),
-            ("OR", vec!["org1", &hash], "OR,org1", 1),
-        ] {
-            let wanted = policy(operation, &orgs, Some("member"));
-            let made = endorsers(&wanted, &network, channel).expect("made");
-            assert_eq!((made.orgs.len(), made.all), (count, operation == "and"));
-            let EndorsementPolicy::Signature(text) = made.policy else {
-                panic!("another kind of policy");
-            };
-            assert_eq!(in_words(&committed(&text), &network), words, "{text}");
+        for node_ous in [true, false] {
+            let dir = tempfile::tempdir().expect("temporary folder");
+            let site = site(dir.path(), node_ous);
+            keys::make(&site.network, &site.folders).expect("keys");
+            let channel = &site.network.channels[0];
+            let hash = site.network.peers[0].hash.clone();
+            for (operation, orgs, words, count) in [
+                ("OR", vec![hash.as_str(), "组织机构"], "OR,org1,组织机构", 2),
+                ("and", vec!["组织机构", &hash], "AND,组织机构,org1", 2),
+                ("OR", vec!["org1", &hash], "OR,org1", 1),
+            ] {
+                let wanted = policy(operation, &orgs, Some("member"));
+                let made = endorsers(&wanted, &site, channel).expect("made");
+                assert_eq!((made.orgs.len(), made.all), (count, operation == "and"));
+                let EndorsementPolicy::Signers(signers) = made.policy else {
+                    panic!("another kind of policy");
+                };
+                // Peers are asked for, by the one means or the other.
+                let kind = match node_ous {
+                    true => Classification::Role,
+                    false => Classification::OrganizationUnit,
+                };
+                for principal in &signers.identities {
+                    assert_eq!(principal.principal_classification, kind as i32);
+                }
+                if node_ous && operation == "OR" && count == 1 {
+                    let text = format!("OR('{hash}MSP.peer')");
+                    assert_eq!(signers, dsl::parse(&text).expect("a policy"));
+                }
+                assert_eq!(in_words(&encoded(signers), &site.network), words);
+            }
         }
     }
 
     #[test]
     fn what_cannot_work_is_refused_by_name() {
-        let network = testing::network();
-        let channel = &network.channels[0];
+        let site = site(Path::new("nowhere"), true);
+        let channel = &site.network.channels[0];
         for (wanted, part) in [
             (policy("XOR", &["org1"], None), "operation"),
             (policy("OR", &[], None), "group"),
@@ -184,7 +231,7 @@ mod tests {
             (policy("OR", &["org1"], Some("boss")), "category"),
             (policy("OR", &["org9"], None), "Input org org9 is not exist"),
         ] {
-            let error = endorsers(&wanted, &network, channel).err().expect(part);
+            let error = endorsers(&wanted, &site, channel).err().expect(part);
             assert!(error.message.contains(part), "{error}");
         }
     }

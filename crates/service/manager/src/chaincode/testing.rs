@@ -5,6 +5,7 @@ use std::io::{Cursor, Write};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use prost::Message as _;
 use selvage_chaincode::package::{ChaincodeKind, Package, SourceFile, write_package};
 use selvage_client::{Definition, EndorsementPolicy, Invocation};
 use selvage_proto::lifecycle::query_chaincode_definitions_result::ChaincodeDefinition as Committed;
@@ -224,6 +225,7 @@ impl Fabric for Peers {
                 EndorsementPolicy::Signature(text) | EndorsementPolicy::Channel(text) => {
                     text.clone().into()
                 }
+                EndorsementPolicy::Signers(policy) => policy.encode_to_vec().into(),
                 EndorsementPolicy::Default => Bytes::new(),
             };
             self.committed.lock().push(Committed {

@@ -23,6 +23,10 @@ impl Server {
     pub(super) async fn chosen(&self, call: &Call) -> Result<InstanceRow, ApiError> {
         let only = call.caller()?.instance.as_deref();
         if let Some(id) = call.asked("blockchain_id").or(only) {
+            // Who came in with one instance's password sees no other.
+            if only.is_some_and(|only| only != id) {
+                return Err(ApiError::no_such_instance());
+            }
             return self.instance(call, id).await;
         }
         let project = call.caller()?.project_id.clone();

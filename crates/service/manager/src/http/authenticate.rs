@@ -1,10 +1,7 @@
 //! Who sent a request: a signature or a token, then the right to the project.
 
-use std::collections::HashMap;
-
 use axum::response::Response;
 use http::request::Parts;
-use parking_lot::Mutex;
 use selvage_manager_api::agent::AgentToken;
 use selvage_manager_api::console::{LoginRequest, Session, WhoAmI};
 use selvage_manager_api::{ApiError, ErrorCode};
@@ -15,14 +12,8 @@ use crate::clock;
 use crate::service::{Manager, verify_password};
 use crate::store::Principal;
 
-/// Failed logins a name may have before it has to wait.
-const TRIES: u32 = 5;
-/// How long it has to wait.
-const WAIT_MS: i64 = 60_000;
 /// User of an instance's own password.
 const INSTANCE_USER: &str = "admin";
-/// Names that are remembered.
-const NAMES: usize = 1000;
 
 /// The refusal BCS documents for every failed authentication.
 pub(super) fn refused() -> ApiError {
@@ -129,47 +120,6 @@ pub(super) fn project(
     ))
 }
 
-/// Slows down guessing: a name with several failures has to wait.
-#[derive(Default)]
-pub(super) struct Throttle {
-    failures: Mutex<HashMap<String, (u32, i64)>>,
-}
-
-impl Throttle {
-    fn check(&self, name: &str) -> Result<(), ApiError> {
-        match self.failures.lock().get(name) {
-            Some((count, at)) if *count >= TRIES && clock::now_ms() - at < WAIT_MS => {
-                Err(ApiError::new(
-                    ErrorCode::TooManyAttempts,
-                    "too many failed logins; try again in a minute",
-                ))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn failed(&self, name: &str) {
-        let now = clock::now_ms();
-        let mut failures = self.failures.lock();
-        if failures.len() >= NAMES {
-            failures.retain(|_, (_, at)| now - *at < WAIT_MS);
-        }
-        if failures.len() < NAMES || failures.contains_key(name) {
-            let entry = failures
-                .entry(name.chars().take(64).collect())
-                .or_insert((0, now));
-            if now - entry.1 >= WAIT_MS {
-                entry.0 = 0;
-            }
-            *entry = (entry.0 + 1, now);
-        }
-    }
-
-    fn succeeded(&self, name: &str) {
-        self.failures.lock().remove(name);
-    }
-}
-
 impl Server {
     /// Checks a password; `found` is the hash it must have and who it lets in.
     async fn enter(
@@ -181,7 +131,7 @@ impl Server {
         if password.is_empty() || password.len() > 128 || name.is_empty() || name.len() > 128 {
             return Err(refused());
         }
-        self.throttle.check(name)?;
+        self.throttle.begin(name, clock::now_ms())?;
         let right = match found {
             None => None,
             Some((hash, principal)) => verify_password(password.to_owned(), hash)
@@ -189,7 +139,6 @@ impl Server {
                 .then_some(principal),
         };
         let Some(principal) = right else {
-            self.throttle.failed(name);
             return Err(ApiError::new(
                 ErrorCode::Unauthenticated,
                 "Incorrect user name or password",

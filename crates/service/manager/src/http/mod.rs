@@ -8,6 +8,7 @@ mod console;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -24,9 +25,9 @@ use serde::Serialize;
 
 use crate::service::Manager;
 use crate::store::{InstanceRow, Principal, Project};
-use authenticate::Throttle;
 use chaincode::Uploads;
 use routes::{Endpoint, Guard, Params, Route};
+use throttle::Throttle;
 
 /// Longest body that is read.
 const MOST_BODY: usize = 1024 * 1024;

@@ -11,12 +11,10 @@ use selvage_channel::genesis::{
     AnchorPeer, Application, BatchSize, Material, Orderer, Organization, Policy, Profile,
     genesis_block,
 };
-use selvage_crypto::issue::NodeRole;
-use selvage_identity::policy::build::signed_by_unit;
-use selvage_identity::{Msp, MspFiles, MspVersion, OrganizationalUnit};
+use selvage_identity::policy::build;
 use selvage_manager_api::validate::CreateSpec;
 
-use super::{ChannelPlan, Folders, Network, Org, OrgKind, keys};
+use super::{ChannelPlan, Folders, Network, Org, OrgKind, endorser};
 use crate::error::ManagerError;
 use crate::files::{read_limited, write_public};
 use crate::{clock, random};
@@ -25,7 +23,7 @@ use crate::{clock, random};
 const ABSOLUTE_MAX_BYTES: u32 = 99 << 20;
 
 /// Largest certificate file.
-const MOST: u64 = 64 * 1024;
+pub(super) const MOST: u64 = 64 * 1024;
 
 /// Makes the genesis blocks that are missing.
 pub(crate) fn make(
@@ -118,8 +116,7 @@ fn profile(
     })
 }
 
-/// Who may do what in an organisation. `Endorsement` asks for a peer in either form, so that a
-/// client's signature alone never endorses.
+/// Who may do what in an organisation.
 fn rules(
     network: &Network,
     org: &Org,
@@ -141,43 +138,12 @@ fn rules(
         ("Admins", Policy::signature(&format!("OR('{msp}.admin')"))),
     ];
     if peer {
-        let endorsement = if network.node_ous {
-            Policy::signature(&format!("OR('{msp}.peer')"))
-        } else {
-            Policy::signers(signed_by_unit(&msp, &peer_unit(org, folders)?))
-        };
+        let endorser = endorser::principal(network, folders, org)?;
+        let one = build::n_out_of(1, vec![build::signed_by(0)]);
+        let endorsement = Policy::signers(build::envelope(one, vec![endorser]));
         rules.push(("Endorsement", endorsement));
     }
     Ok(rules)
-}
-
-/// The organisational unit that an organisation's peers bear, with what names their authority: as
-/// every peer of the channel will read it from their certificates.
-fn peer_unit(org: &Org, folders: &Folders) -> Result<OrganizationalUnit, ManagerError> {
-    let unusable = |reason: String| {
-        ManagerError::Driver(format!(
-            "the organisation {} cannot be described by its certificates: {reason}",
-            org.name
-        ))
-    };
-    let files = FolderMaterial
-        .folder(&folders.org(org).join("msp").display().to_string())
-        .map_err(unusable)?;
-    let definition = MspFiles::new(files).verifying_config(&org.msp_id());
-    let definition = definition.map_err(|e| unusable(e.to_string()))?;
-    let msp = Msp::new(&definition, MspVersion::V1_4_3).map_err(|e| unusable(e.to_string()))?;
-    let first = org.nodes.first();
-    let first = first.ok_or_else(|| unusable("it has no peers".to_owned()))?;
-    let certificate = keys::only_file(&folders.node(first).join("msp/signcerts"))?;
-    let identity = msp
-        .identity(&read_limited(&certificate, MOST)?)
-        .map_err(|e| unusable(e.to_string()))?;
-    identity
-        .organizational_units()
-        .iter()
-        .find(|unit| unit.name == NodeRole::Peer.organizational_unit())
-        .cloned()
-        .ok_or_else(|| unusable(format!("{} is no peer's", certificate.display())))
 }
 
 fn organization(
@@ -248,7 +214,7 @@ impl Material for FolderMaterial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::keys::{ADMIN, USER};
+    use crate::network::keys::{self, ADMIN, USER};
     use crate::network::testing;
     use selvage_channel::ChannelConfig;
     use selvage_crypto::issue::{Authority, LeafProfile, Validity};

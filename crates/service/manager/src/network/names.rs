@@ -311,7 +311,7 @@ mod tests {
         assert_eq!(network.ports(), ports);
         // Networks kept before there was a choice have NodeOUs.
         let mut kept = serde_json::to_value(&network).expect("JSON");
-        assert_eq!(kept["node_ous"], false);
+        assert_eq!(kept["node_ous"], true);
         kept.as_object_mut().expect("an object").remove("node_ous");
         let kept: Network = serde_json::from_value(kept).expect("a network");
         assert!(kept.node_ous);

@@ -31,7 +31,7 @@ pub(crate) fn spec() -> CreateSpec {
         cluster_id: "local".into(),
         cluster_name: "local".into(),
         sample_chaincode: None,
-        node_ous: false,
+        node_ous: true,
     }
 }
 

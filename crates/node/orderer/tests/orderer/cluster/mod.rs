@@ -1,6 +1,8 @@
 //! Orderers speak with each other over real sockets.
 
 mod bft;
+mod chain;
+mod following;
 mod streams;
 mod trouble;
 
@@ -17,7 +19,7 @@ use selvage_net::server::{Server, ServerOptions};
 use selvage_net::tls::{ClientAuth, ClientTls, ServerRoots, ServerTls, TlsIdentity};
 use selvage_net::tonic::service::Routes;
 use selvage_net::tonic::transport::Channel;
-use selvage_net::{CancellationToken, Endpoint, dial};
+use selvage_net::{CancellationToken, Dialled, Endpoint, NetError, dial};
 use selvage_orderer::cluster::{
     ClusterTls, Kind, Limits, LinkOptions, Links, Ports, Received, StepService,
 };
@@ -218,19 +220,18 @@ pub(crate) fn some_envelope(n: u8) -> Envelope {
 }
 
 /// A connection of somebody with this certificate, or with none.
-pub(crate) async fn raw(
+pub(crate) async fn raw_to(
     world: &World,
-    station: &Station,
+    port: u16,
     pair: Option<&Pair>,
-) -> selvage_net::Dialled {
+) -> Result<Dialled, NetError> {
     let root = world.orderer_org.tls.certificate().der().to_vec();
     let roots = ServerRoots::new([root.into()]);
     let identity = pair.map(Pair::identity);
     let tls = ClientTls::between_nodes(&roots, identity, None, Duration::ZERO).unwrap();
-    let endpoint = Endpoint::new(format!("127.0.0.1:{}", station.port), Some(tls));
-    dial(&endpoint).await.unwrap()
+    dial(&Endpoint::new(format!("127.0.0.1:{port}"), Some(tls))).await
 }
 
 pub(crate) async fn raw_channel(world: &World, station: &Station, pair: Option<&Pair>) -> Channel {
-    raw(world, station, pair).await.channel
+    raw_to(world, station.port, pair).await.unwrap().channel
 }

@@ -11,7 +11,9 @@ use selvage_orderer::cluster::{Kind, NotSent};
 use selvage_proto::orderer::step_request::Payload;
 use selvage_proto::orderer::{ConsensusRequest, StepRequest, SubmitRequest};
 
-use super::{Pair, Station, raw_channel, received, some_envelope, soon, two, until_received};
+use super::{
+    Pair, Station, raw_channel, raw_to, received, some_envelope, soon, two, until_received,
+};
 use crate::world::{CHANNEL, Org, World, now};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,4 +192,46 @@ async fn malformed_messages_end_their_stream_only() {
     until_received(&a, 2, &mut at_b, b"well").await;
     a.stop().await;
     b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_orderers_may_have_a_listener_to_themselves() {
+    let world = World::new();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let mut settings = world.settings();
+    let cluster = &mut settings.general.cluster;
+    cluster.listen_address = "127.0.0.1".to_owned();
+    cluster.listen_port = port;
+    cluster.server_certificate = world.path("tls/server.crt");
+    cluster.server_private_key = world.path("tls/server.key");
+    cluster.root_cas = vec![world.path("tls/ca.crt")];
+    let orderer = world.start(&settings).await;
+    let pair = Pair::new(&world.orderer_org);
+    let nothing = |status: Status| (status.code(), status.message().to_owned());
+    let there = raw_to(&world, port, Some(&pair)).await.unwrap();
+    let refused = step(there.channel, consensus("no", 1)).await.unwrap_err();
+    let unknown = (Code::Unknown, "channel no doesn't exist".to_owned());
+    assert_eq!(nothing(refused), unknown);
+    // Clients' listener does not have the service.
+    let general = raw_to(&world, orderer.address.port(), Some(&pair)).await;
+    let refused = step(general.unwrap().channel, consensus("no", 1)).await;
+    assert_eq!(refused.unwrap_err().code(), Code::Unimplemented);
+    // The cluster's listener demands a certificate of a known authority. TLS 1.3 clients learn of
+    // it with their first call.
+    for pair in [None, Some(Pair::new(&Org::new("Else")))] {
+        if let Ok(there) = raw_to(&world, port, pair.as_ref()).await {
+            let refused = step(there.channel, consensus("no", 1)).await.unwrap_err();
+            assert_ne!(nothing(refused), unknown);
+        }
+    }
+    // Once the node serves a channel, its organisations' authorities are known as well.
+    let member = Pair::new(&world.org1);
+    let joined = crate::world::join(&orderer, &world.genesis(CHANNEL)).await;
+    assert_eq!(joined.0, 201);
+    let there = raw_to(&world, port, Some(&member)).await.unwrap();
+    let refused = step(there.channel, consensus("no", 1)).await.unwrap_err();
+    assert_eq!(nothing(refused), unknown);
+    orderer.stop().await;
 }

@@ -1,0 +1,338 @@
+//! Several orderers that order together, over real sockets.
+
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use prost::Message;
+use selvage_channel::ChannelConfig;
+use selvage_channel::block::is_config_block;
+use selvage_crypto::issue::NodeRole;
+use selvage_net::deliver::{newest, only};
+use selvage_orderer::config::Settings;
+use selvage_orderer::node::Orderer;
+use selvage_proto::common::{Block, ConfigGroup, Consenter, Status};
+use selvage_proto::etcdraft::{self, ConfigMetadata};
+use selvage_proto::orderer::ConsensusType;
+
+use crate::reconfigure::{chain, update_orderer};
+use crate::world::{CHANNEL, Client, World, http, join};
+
+/// The consensus of a genesis block.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Consensus {
+    Raft,
+    Bft,
+}
+
+/// An orderer that other orderers reach.
+pub(crate) struct Node {
+    pub(crate) settings: Settings,
+    /// As BFT channels name it.
+    pub(crate) consenter: Consenter,
+    pub(crate) up: Option<Orderer>,
+}
+
+impl Node {
+    /// As Raft channels name it.
+    pub(crate) fn raft_consenter(&self) -> etcdraft::Consenter {
+        etcdraft::Consenter {
+            host: self.consenter.host.clone(),
+            port: self.consenter.port,
+            client_tls_cert: self.consenter.client_tls_cert.clone(),
+            server_tls_cert: self.consenter.server_tls_cert.clone(),
+        }
+    }
+}
+
+/// Several of them, with what the world around them needs.
+pub(crate) struct Cluster {
+    pub(crate) world: World,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) genesis: Block,
+    /// Transactions that were accepted.
+    pub(crate) accepted: usize,
+    /// Configuration updates that were.
+    pub(crate) changes: usize,
+}
+
+/// Ports that nobody has at the moment, below those that the system gives to connections: a node that
+/// is down gets its own back.
+fn free_ports(count: usize) -> Vec<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 20_000 + (std::process::id() % 40) as u16 * 250;
+    let mut ports = Vec::new();
+    while ports.len() < count {
+        let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % 250;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            ports.push(port);
+        }
+    }
+    ports
+}
+
+impl Cluster {
+    /// `count` nodes, of which the first `founders` are the consenters of the genesis block.
+    pub(crate) fn new(consensus: Consensus, count: usize, founders: usize) -> Self {
+        let world = World::new();
+        let ports = free_ports(count).into_iter().enumerate();
+        let nodes: Vec<Node> = ports
+            .map(|(index, port)| node(&world, index, port))
+            .collect();
+        let genesis = genesis(&world, consensus, &nodes[..founders]);
+        Self {
+            world,
+            nodes,
+            genesis,
+            accepted: 0,
+            changes: 0,
+        }
+    }
+
+    pub(crate) async fn start(&mut self, index: usize) {
+        let orderer = self.world.start(&self.nodes[index].settings).await;
+        self.nodes[index].up = Some(orderer);
+    }
+
+    pub(crate) async fn stop(&mut self, index: usize) {
+        if let Some(orderer) = self.nodes[index].up.take() {
+            orderer.stop().await;
+        }
+    }
+
+    pub(crate) fn orderer(&self, index: usize) -> &Orderer {
+        self.nodes[index].up.as_ref().unwrap()
+    }
+
+    pub(crate) fn client(&self, index: usize) -> Client {
+        self.world.client(self.orderer(index))
+    }
+
+    /// Starts the first `count` nodes and joins them to the channel.
+    pub(crate) async fn founded(&mut self, count: usize) {
+        for index in 0..count {
+            self.start(index).await;
+            let answer = join(self.orderer(index), &self.genesis).await;
+            assert_eq!(answer.0, 201, "{}", answer.1);
+            assert!(
+                answer.1.contains("\"consensusRelation\":\"consenter\""),
+                "{}",
+                answer.1
+            );
+        }
+    }
+
+    /// Orders one transaction by a node, which waits for a leader if need be.
+    pub(crate) async fn order(&mut self, index: usize, data: &[u8]) {
+        let client = self.client(index);
+        let (status, info) = client
+            .broadcast_one(client.transaction(CHANNEL, data))
+            .await;
+        assert_eq!(status, Status::Success, "{info}");
+        self.accepted += 1;
+    }
+
+    pub(crate) async fn height(&self, index: usize) -> u64 {
+        let (blocks, _) = self.admin(index).blocks(&only(newest())).await;
+        blocks[0] + 1
+    }
+
+    /// Waits until these nodes have the same blocks, with everything that was accepted in them.
+    pub(crate) async fn level(&self, nodes: &[usize]) -> Vec<Block> {
+        let begun = Instant::now();
+        loop {
+            let mut chains = Vec::new();
+            for node in nodes {
+                chains.push(chain(&self.admin(*node)).await);
+            }
+            let headers = |blocks: &[Block]| -> Vec<_> {
+                blocks.iter().map(|block| block.header.clone()).collect()
+            };
+            let first = headers(&chains[0]);
+            let inside: usize = chains[0]
+                .iter()
+                .filter(|block| !is_config_block(block))
+                .map(|block| block.envelopes().len())
+                .sum();
+            let changes = chains[0]
+                .iter()
+                .filter(|block| is_config_block(block))
+                .count()
+                - 1;
+            let same = chains.iter().all(|chain| headers(chain) == first);
+            if same && inside >= self.accepted && changes >= self.changes {
+                return chains.remove(0);
+            }
+            let heights: Vec<_> = chains.iter().map(Vec::len).collect();
+            let waited = begun.elapsed();
+            assert!(
+                waited < Duration::from_secs(60),
+                "{heights:?}, {inside} transactions"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn standing(&self, index: usize) -> String {
+        let request = "GET /participation/v1/channels/trade HTTP/1.1\r\n";
+        http(self.orderer(index).admin.port(), request, b"").await.1
+    }
+
+    /// Waits until the participation API says this of the channel.
+    pub(crate) async fn becomes(&self, index: usize, text: &str) {
+        let begun = Instant::now();
+        loop {
+            let standing = self.standing(index).await;
+            if standing.contains(text) {
+                return;
+            }
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "{standing}, not {text}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// An administrator of the orderers, as a client of a node.
+    pub(crate) fn admin(&self, index: usize) -> Client {
+        Client {
+            identity: self.world.orderer_org.identity(NodeRole::Admin),
+            ..self.client(index)
+        }
+    }
+
+    /// Changes the configuration by way of a node.
+    pub(crate) async fn reconfigure(&mut self, by: usize, change: impl FnOnce(&mut ConfigGroup)) {
+        let (status, info) = self.try_reconfigure(by, change).await;
+        assert_eq!(status, Status::Success, "{info}");
+        self.changes += 1;
+    }
+
+    pub(crate) async fn try_reconfigure(
+        &self,
+        by: usize,
+        change: impl FnOnce(&mut ConfigGroup),
+    ) -> (Status, String) {
+        let blocks = self.level(&[by]).await;
+        let config = ChannelConfig::from_block(newest_config(&blocks)).unwrap();
+        let admin = self.admin(by);
+        admin
+            .broadcast_one(update_orderer(&config, &admin, change))
+            .await
+    }
+
+    pub(crate) async fn stop_all(&mut self) {
+        for index in 0..self.nodes.len() {
+            self.stop(index).await;
+        }
+    }
+}
+
+fn node(world: &World, index: usize, port: u16) -> Node {
+    let (certificate, key) = world.orderer_org.tls_pem();
+    let files = [("server.crt", certificate.clone()), ("server.key", key)];
+    let files = files.map(|(name, text)| (name.to_owned(), text.into()));
+    world.write(&format!("tls{index}"), &files.into());
+    let identity = world.write_orderer_msp(&format!("msp{index}"));
+    let path = |name: &str| world.path(&format!("{name}{index}"));
+    let mut settings = world.settings();
+    settings.general.listen_port = port;
+    settings.general.local_msp_dir = path("msp");
+    settings.general.tls.certificate = format!("{}/server.crt", path("tls"));
+    settings.general.tls.private_key = format!("{}/server.key", path("tls"));
+    settings.general.tls.root_cas = vec![world.path("tls/ca.crt")];
+    settings.file_ledger.location = path("ledger");
+    settings.consensus.wal_dir = path("wal");
+    settings.consensus.eviction_suspicion = "2s".to_owned();
+    Node {
+        settings,
+        consenter: Consenter {
+            id: index as u32 + 1,
+            host: "127.0.0.1".to_owned(),
+            port: port.into(),
+            msp_id: "OrdererMSP".to_owned(),
+            identity: identity.into(),
+            client_tls_cert: certificate.clone().into(),
+            server_tls_cert: certificate.into(),
+        },
+        up: None,
+    }
+}
+
+/// Changes the consensus metadata of a Raft channel.
+pub(crate) fn raft_metadata(orderer: &mut ConfigGroup, change: impl FnOnce(&mut ConfigMetadata)) {
+    edit(orderer, "ConsensusType", |consensus: &mut ConsensusType| {
+        let mut metadata = ConfigMetadata::decode(consensus.metadata.clone()).unwrap();
+        change(&mut metadata);
+        consensus.metadata = metadata.encode_to_vec().into();
+    });
+}
+
+/// Changes a value of a group, or makes it.
+pub(crate) fn edit<M: Message + Default>(
+    group: &mut ConfigGroup,
+    name: &str,
+    change: impl FnOnce(&mut M),
+) {
+    let value = group.values.entry(name.to_owned()).or_default();
+    let mut message = M::decode(value.value.clone()).unwrap();
+    change(&mut message);
+    value.value = message.encode_to_vec().into();
+    value.mod_policy = "Admins".to_owned();
+}
+
+pub(crate) fn newest_config(blocks: &[Block]) -> &Block {
+    blocks.iter().rfind(|block| is_config_block(block)).unwrap()
+}
+
+/// A genesis block whose consenters are these nodes.
+fn genesis(world: &World, consensus: Consensus, nodes: &[Node]) -> Block {
+    let text = match consensus {
+        Consensus::Raft => raft_profile(nodes),
+        Consensus::Bft => bft_profile(nodes),
+    };
+    let files = nodes.iter().enumerate().flat_map(|(index, node)| {
+        let consenter = &node.consenter;
+        [
+            (
+                format!("tls{index}/server.crt"),
+                consenter.server_tls_cert.clone(),
+            ),
+            (format!("msp{index}/cert.pem"), consenter.identity.clone()),
+        ]
+    });
+    world.genesis_with(CHANNEL, files, |profile| {
+        profile
+            .replacen("V2_0", "V3_0", 1)
+            .replace("OrdererType: CONSENSUS", &text)
+    })
+}
+
+fn raft_profile(nodes: &[Node]) -> String {
+    let consenter = |(index, node): (usize, &Node)| {
+        format!(
+            "\n          - {{Host: 127.0.0.1, Port: {}, ClientTLSCert: tls{index}/server.crt, \
+             ServerTLSCert: tls{index}/server.crt}}",
+            node.consenter.port
+        )
+    };
+    let consenters: String = nodes.iter().enumerate().map(consenter).collect();
+    format!(
+        "OrdererType: etcdraft\n      EtcdRaft:\n        Options: {{TickInterval: 50ms, \
+         ElectionTick: 10, HeartbeatTick: 1, MaxInflightBlocks: 5, SnapshotIntervalSize: 20 \
+         KB}}\n        Consenters:{consenters}"
+    )
+}
+
+fn bft_profile(nodes: &[Node]) -> String {
+    let consenter = |(index, node): (usize, &Node)| {
+        format!(
+            "\n        - {{ID: {}, Host: 127.0.0.1, Port: {}, MSPID: OrdererMSP, Identity: \
+             msp{index}/cert.pem, ClientTLSCert: tls{index}/server.crt, ServerTLSCert: \
+             tls{index}/server.crt}}",
+            node.consenter.id, node.consenter.port
+        )
+    };
+    let consenters: String = nodes.iter().enumerate().map(consenter).collect();
+    format!("OrdererType: BFT\n      ConsenterMapping:{consenters}")
+}
