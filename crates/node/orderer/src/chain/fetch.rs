@@ -27,6 +27,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// How long one orderer may take to tell its newest block.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Configurations that others may be ahead when this node looks how things stand.
+const MAX_CONFIGURATIONS: usize = 100;
+
 /// This node's identity, as the one who asks for blocks.
 struct Asker(Arc<SigningIdentity>);
 
@@ -265,29 +268,46 @@ async fn look(chain: &Chain, follower: &Follower) -> Findings {
     findings
 }
 
-/// The configuration in force at a block that somebody showed, which signatures of this channel's
-/// orderers, as this node knows them, have to cover.
+/// The configuration in force at a block that somebody showed. Every configuration on the way there
+/// has to follow from the one before, signed by the orderers that this names, so that a change of
+/// all orderers, or of the consensus, is believed as far as whoever follows the blocks would.
 async fn config_at(
     chain: &Chain,
     follower: &Follower,
     endpoint: &Endpoint,
     block: &Block,
 ) -> Option<Arc<ChannelConfig>> {
-    let number = block.last_config_index().ok()?;
-    let config_block = if number == block.number() {
-        block.clone()
-    } else {
+    let current = chain.config();
+    let fetch = async |number| {
         let seek = only(specified(number));
         let asked = follower.fetch(endpoint, &seek);
-        tokio::time::timeout(PATIENCE, asked).await.ok()?.ok()??
+        tokio::time::timeout(PATIENCE, asked).await.ok()?.ok()?
     };
-    let current = chain.config();
-    for signed in [block, &config_block] {
-        // A genesis block is signed by nobody; the channel's own is known here.
-        if let Some(header) = signed.header.as_ref().filter(|header| header.number > 0) {
-            verify_signatures(&current, header, signed.metadata.as_ref()).ok()?;
+    let mut newer = Vec::new();
+    let mut number = block.last_config_index().ok()?;
+    while newer.len() < MAX_CONFIGURATIONS {
+        let config_block: Block = fetch(number).await?;
+        let config = verify_config_block(&config_block).ok()?;
+        if config.channel_id() != chain.id {
+            return None;
         }
+        if config.sequence() <= current.sequence() {
+            break;
+        }
+        newer.push(config_block);
+        let before = fetch(number.checked_sub(1)?).await?;
+        number = before.last_config_index().ok()?;
     }
-    let config = verify_config_block(&config_block).ok()?;
-    (config.channel_id() == chain.id).then(|| Arc::new(config))
+    let mut config = current;
+    for config_block in newer.iter().rev() {
+        let header = config_block.header.as_ref()?;
+        verify_signatures(&config, header, config_block.metadata.as_ref()).ok()?;
+        config = Arc::new(config_after(&config, config_block).ok()?);
+    }
+    // A genesis block is signed by nobody; the channel's own is known here.
+    let header = block.header.as_ref()?;
+    if header.number > 0 && !is_config_block(block) {
+        verify_signatures(&config, header, block.metadata.as_ref()).ok()?;
+    }
+    Some(config)
 }

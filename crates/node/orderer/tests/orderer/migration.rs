@@ -76,6 +76,9 @@ async fn raft_becomes_bft_in_maintenance_and_nobody_is_left_behind() {
         .reconfigure(1, |orderer| state(orderer, State::Normal))
         .await;
     cluster.level(&[0, 1, 2, 3]).await;
+    cluster
+        .becomes(3, "\"consensusRelation\":\"consenter\"")
+        .await;
     for node in 0..4 {
         cluster.order(node, &[9, node as u8]).await;
     }
