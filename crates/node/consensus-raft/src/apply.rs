@@ -131,7 +131,16 @@ impl Raft {
         match change {
             Ok(change) => {
                 let raft_index = self.membership.metadata.raft_index;
-                self.membership = change.next;
+                let before = std::mem::replace(&mut self.membership, change.next);
+                let after = &self.membership.consenters;
+                let left = before.members().into_iter();
+                let left = left.filter(|member| !after.contains_key(&member.id));
+                self.leaving.extend(left.map(|member| (member, None)));
+                // Whoever comes back is known by the new number.
+                self.leaving.retain(|(member, _)| {
+                    let mut now = after.values();
+                    now.all(|consenter| consenter.client_tls_cert != member.client_tls_cert)
+                });
                 self.membership.metadata.raft_index = raft_index;
             }
             Err(error) => {
@@ -160,6 +169,12 @@ impl Raft {
         };
         self.node.mut_store().set_voters(&voters);
         tracing::info!(?voters.voters, "Applied config change");
+        let until = self.ticks + self.election_tick as u64;
+        for (member, leaves) in &mut self.leaving {
+            if leaves.is_none() && !voters.voters.contains(&member.id) {
+                *leaves = Some(until);
+            }
+        }
         let was_voter = self.voters.voters.contains(&self.id);
         self.voters = voters;
         if was_voter && !self.voters.voters.contains(&self.id) {

@@ -4,7 +4,7 @@
 //! and proposes it as one log entry; a committed entry is written by every node. A new leader first
 //! applies everything it finds in its log, so that its blocks follow those of its predecessor.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use raft::{RawNode, StateRole};
 use selvage_env::Rng;
 use selvage_ordering::block::Tip;
 use selvage_ordering::{
-    Batcher, Cutting, Effect, Engine, Input, Parameters, Rejection, Submission,
+    Batcher, Cutting, Effect, Engine, Input, Member, Parameters, Rejection, Submission,
 };
 use selvage_proto::common::BlockHeader;
 
@@ -94,6 +94,9 @@ pub struct Raft {
     pub(crate) parameters: Parameters,
     pub(crate) membership: Membership,
     pub(crate) voters: ConfState,
+    /// Consenters that a configuration left out, with the tick from which nobody needs to speak with
+    /// them: they vote until the log says otherwise, and have to hear that it does.
+    pub(crate) leaving: Vec<(Member, Option<u64>)>,
     /// The newest block handed out for writing.
     pub(crate) tip: Tip,
     pub(crate) batcher: Batcher,
@@ -111,6 +114,8 @@ pub struct Raft {
     pub(crate) ticks: u64,
     pub(crate) campaign: Option<Campaign>,
     pub(crate) active: Vec<u64>,
+    /// The tick in which each consenter was last heard.
+    pub(crate) heard_of: BTreeMap<u64, u64>,
     /// The tick in which the leader was last heard.
     pub(crate) heard: u64,
     /// Whether the leader has been silent for long. Raft itself notices only where this node votes.
@@ -265,6 +270,7 @@ impl Raft {
             out.extend(expired.map(|held| Effect::Refuse(held.submission.ticket, reason)));
         }
         self.end_abdication();
+        self.see_off(out);
         self.note_silence(out);
         self.place_lost(out);
         self.place_all(out);
@@ -315,13 +321,14 @@ impl Raft {
         }
     }
 
-    /// Tells which consenters the leader has heard from since it last looked.
+    /// Tells which consenters the leader has heard within the last election timeout.
     fn note_active(&mut self, out: &mut Vec<Effect>) {
         let mut active = Vec::new();
         if self.leading.is_some() {
-            let progress = self.node.raft.prs().iter();
-            let heard = progress.filter(|(id, p)| **id == self.id || p.recent_active);
-            active.extend(heard.map(|(id, _)| *id));
+            let since = self.ticks.saturating_sub(self.election_tick as u64);
+            let heard = |id: u64| self.heard_of.get(&id).is_some_and(|tick| *tick >= since);
+            let voters = self.voters.voters.iter().copied();
+            active.extend(voters.filter(|id| *id == self.id || heard(*id)));
             active.sort_unstable();
         }
         if active != self.active {
@@ -339,6 +346,7 @@ impl Raft {
                 tracing::debug!(from, "no candidate before the snapshot is stored");
             }
             Ok(message) => {
+                self.heard_of.insert(from, self.ticks);
                 if let Err(error) = self.node.step(message) {
                     tracing::debug!(from, %error, "a Raft message has no effect");
                 }
@@ -386,8 +394,19 @@ impl Raft {
 
     pub(crate) fn members(&self) -> Effect {
         let mut members = self.membership.members();
+        members.extend(self.leaving.iter().map(|(member, _)| member.clone()));
         members.retain(|member| member.id != self.id);
         Effect::Members(members)
+    }
+
+    /// Ends speaking with those who left a while ago.
+    fn see_off(&mut self, out: &mut Vec<Effect>) {
+        let (count, now) = (self.leaving.len(), self.ticks);
+        self.leaving
+            .retain(|(_, until)| until.is_none_or(|until| until > now));
+        if self.leaving.len() < count {
+            out.push(self.members());
+        }
     }
 
     /// Draws a new election timeout from this engine's own chance whenever Raft has drawn one.

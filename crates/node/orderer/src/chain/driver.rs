@@ -1,11 +1,12 @@
 //! The task that drives the engine: what happens, and what the engine is told of it. What the engine
 //! answers is carried out in `effects`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use selvage_channel::ChannelConfig;
 use selvage_consensus_bft::FilterJudge;
 use selvage_env::random_array;
@@ -81,6 +82,7 @@ pub(super) fn spawn(chain: Arc<Chain>, commands: mpsc::Receiver<Command>, beginn
         fetch_due: false,
         findings: None,
         members: Vec::new(),
+        informed: BTreeSet::new(),
     };
     tokio::spawn(driver.run(commands, beginning.running));
 }
@@ -99,7 +101,7 @@ pub(super) enum Role {
 pub(super) struct Consenting {
     pub(super) engine: Box<dyn Engine>,
     pub(super) id: Option<u64>,
-    consensus: Consensus,
+    pub(super) consensus: Consensus,
     judge: Option<Arc<FilterJudge>>,
     tick: Option<Interval>,
     pub(super) journaling: Option<Journaling>,
@@ -134,6 +136,8 @@ pub(super) struct Driver {
     fetch_due: bool,
     findings: Option<oneshot::Receiver<Findings>>,
     pub(super) members: Vec<Member>,
+    /// The consenters that know who is active, from this node as their leader.
+    pub(super) informed: BTreeSet<u64>,
     /// The newest block given to the writer.
     pub(super) handed_over: u64,
     /// The newest block that is durable.
@@ -147,7 +151,7 @@ enum Happened {
     Fired(u64),
     Tick,
     Look,
-    Received(u64, bytes::Bytes),
+    Received(u64, Bytes, Bytes),
     Forwarded(Envelope, u64),
     Unreachable(u64),
     Fetched(Block),
@@ -271,7 +275,10 @@ impl Driver {
             Happened::Journaled(sequence) => self.input(Input::Journaled { sequence }).await,
             Happened::Fired(generation) => self.input(Input::Timer { generation }).await,
             Happened::Tick => self.input(Input::Tick).await,
-            Happened::Received(from, message) => self.input(Input::Receive { from, message }).await,
+            Happened::Received(from, message, metadata) => {
+                self.note_metadata(from, &metadata);
+                self.input(Input::Receive { from, message }).await
+            }
             Happened::Forwarded(envelope, sequence) => {
                 let is_config = super::is_config(&envelope);
                 let submission = Submission::new(Ticket(u64::MAX), &envelope, sequence);
@@ -409,14 +416,8 @@ impl Driver {
     pub(super) fn follow(&mut self) {
         self.role = Role::Following;
         self.timer = None;
-        let status = match self.chain.onboarded() {
-            true => "active",
-            false => "onboarding",
-        };
-        self.chain.stand(Standing {
-            relation: Relation::Follower,
-            status,
-        });
+        self.chain
+            .stand(Standing::following(self.chain.onboarded()));
         self.fetch();
     }
 
@@ -552,7 +553,9 @@ async fn heard(ports: &mut Option<Ports>) -> Happened {
     };
     tokio::select! {
         message = ports.received.recv() => match message {
-            Some(message) => Happened::Received(message.from, message.payload),
+            Some(message) => {
+                Happened::Received(message.from, message.payload, message.metadata)
+            },
             None => std::future::pending().await,
         },
         id = ports.unreachable.recv() => Happened::Unreachable(id),

@@ -3,14 +3,17 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use selvage_channel::ChannelConfig;
 use selvage_ordering::filters::Incoming;
 use selvage_ordering::{Effect, Input, JournalWrite, Submission, Ticket};
 use selvage_proto::Message as _;
 use selvage_proto::common::{Envelope, Status};
+use selvage_proto::etcdraft::ClusterMetadata;
 use tokio::time::Instant;
 
 use super::driver::{Driver, Role, author};
+use super::engines::Consensus;
 use super::writer::Job;
 use super::{Answer, engines, refusal};
 
@@ -70,7 +73,10 @@ impl Driver {
             Effect::Refuse(ticket, why) => {
                 self.answer(ticket, (Status::ServiceUnavailable, why.to_string()));
             }
-            Effect::Send { to, message } => self.chain.send(to, message),
+            Effect::Send { to, message } => {
+                let metadata = self.cluster_metadata(to);
+                self.chain.send(to, message, metadata);
+            }
             Effect::Forward { to, submission, .. } => self.chain.forward(to, &submission),
             Effect::CatchUp { through } => {
                 if let Role::Consenting(consenting) = &mut self.role {
@@ -83,18 +89,50 @@ impl Driver {
                 self.configure_links(&self.chain.config());
             }
             Effect::Leader(leader) => {
-                self.chain
-                    .leader
-                    .store(leader.unwrap_or(0), Ordering::Relaxed);
+                let leader_id = leader.unwrap_or(0);
+                self.chain.leader.store(leader_id, Ordering::Relaxed);
+                if leader.is_none() {
+                    self.chain.active.lock().clear();
+                }
                 if let Role::Consenting(consenting) = &mut self.role {
                     consenting.leaderless = leader.is_none().then(Instant::now);
                 }
             }
-            Effect::Active(active) => *self.chain.active.lock() = active,
+            Effect::Active(active) => {
+                *self.chain.active.lock() = active;
+                self.informed.clear();
+            }
             Effect::Halt(reason) => self.halt(reason),
             Effect::Write(_) | Effect::Journal(_) | Effect::Revalidate { .. } | Effect::Evicted => {
             }
         }
+    }
+
+    /// Who is active, for a consenter that this node leads and has not told yet.
+    fn cluster_metadata(&mut self, to: u64) -> Bytes {
+        let Role::Consenting(consenting) = &self.role else {
+            return Bytes::new();
+        };
+        let leads = consenting.id == Some(self.chain.leader.load(Ordering::Relaxed));
+        if consenting.consensus != Consensus::Raft || !leads || !self.informed.insert(to) {
+            return Bytes::new();
+        }
+        let active_nodes = self.chain.active.lock().clone();
+        ClusterMetadata { active_nodes }.encode_to_vec().into()
+    }
+
+    /// A Raft leader says who is active: any consenter then refuses a configuration that would lose
+    /// the quorum.
+    pub(super) fn note_metadata(&mut self, from: u64, metadata: &Bytes) {
+        if metadata.is_empty() || self.chain.leader.load(Ordering::Relaxed) != from {
+            return;
+        }
+        let Ok(cluster) = ClusterMetadata::decode(metadata.clone()) else {
+            return;
+        };
+        let mut active = cluster.active_nodes;
+        active.truncate(self.members.len() + 1);
+        *self.chain.active.lock() = active;
     }
 
     /// Gives up ordering: the journal goes, and the node follows the channel. A marker says that it

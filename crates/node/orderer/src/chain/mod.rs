@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message;
 use selvage_channel::block::verify_config_block;
@@ -163,6 +164,16 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
+    fn following(onboarded: bool) -> Self {
+        Self {
+            relation: Relation::Follower,
+            status: match onboarded {
+                true => "active",
+                false => "onboarding",
+            },
+        }
+    }
+
     fn consenting(is_cluster: bool) -> Self {
         let relation = match is_cluster {
             true => Relation::Consenter,
@@ -189,7 +200,7 @@ pub(crate) struct Chain {
     standing: Mutex<Standing>,
     /// Who leads, by the consenter's number; 0 nobody.
     leader: AtomicU64,
-    /// Which consenters a leading node hears from.
+    /// Which consenters are heard, by this node or its leader.
     active: Mutex<Vec<u64>>,
     /// The block this node was told to join with, until it has it.
     join: Mutex<Option<Block>>,
@@ -228,6 +239,10 @@ impl Chain {
             .then_some(shared.cluster.links.as_ref())
             .flatten()
             .map(|links| links.open(id));
+        let standing = match &running {
+            Err(NotRunning::NotConsenter) => Standing::following(join.is_none()),
+            _ => Standing::consenting(ports.is_some()),
+        };
         let (inbox, commands) = mpsc::channel(QUEUE);
         let chain = Arc::new(Self {
             id: id.to_owned(),
@@ -237,7 +252,7 @@ impl Chain {
             config: ArcSwap::new(config),
             recent: Mutex::new(Recent::default()),
             trouble: Mutex::new(None),
-            standing: Mutex::new(Standing::consenting(ports.is_some())),
+            standing: Mutex::new(standing),
             leader: AtomicU64::new(0),
             active: Mutex::new(Vec::new()),
             join: Mutex::new(join),
@@ -365,9 +380,9 @@ impl Chain {
         let _ = self.shared.fatal.try_send((self.id.clone(), reason));
     }
 
-    fn send(&self, to: u64, message: bytes::Bytes) {
+    fn send(&self, to: u64, message: Bytes, metadata: Bytes) {
         if let Some(links) = &self.shared.cluster.links {
-            links.send(&self.id, to, message, bytes::Bytes::new());
+            links.send(&self.id, to, message, metadata);
         }
     }
 
@@ -511,6 +526,6 @@ fn config_after(current: &ChannelConfig, block: &Block) -> Result<ChannelConfig,
 }
 
 /// Encodes a block once for the store.
-fn encoded(block: &Block) -> bytes::Bytes {
+fn encoded(block: &Block) -> Bytes {
     block.encode_to_vec().into()
 }

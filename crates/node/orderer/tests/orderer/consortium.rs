@@ -1,5 +1,6 @@
 //! Several orderers that order together, over real sockets.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,9 @@ use selvage_proto::common::{Block, ConfigGroup, Consenter, Status};
 use selvage_proto::etcdraft::{self, ConfigMetadata};
 use selvage_proto::orderer::ConsensusType;
 
+use crate::fabric;
 use crate::reconfigure::{chain, update_orderer};
-use crate::world::{CHANNEL, Client, World, http, join};
+use crate::world::{CHANNEL, Client, World, http, join_at};
 
 /// The consensus of a genesis block.
 #[derive(Clone, Copy, PartialEq)]
@@ -29,7 +31,29 @@ pub(crate) struct Node {
     pub(crate) settings: Settings,
     /// As BFT channels name it.
     pub(crate) consenter: Consenter,
-    pub(crate) up: Option<Orderer>,
+    pub(crate) up: Option<Up>,
+}
+
+/// An orderer that runs.
+pub(crate) enum Up {
+    Ours(Orderer),
+    Fabrics(fabric::Process),
+}
+
+impl Up {
+    fn port(&self) -> u16 {
+        match self {
+            Self::Ours(orderer) => orderer.address.port(),
+            Self::Fabrics(process) => process.port,
+        }
+    }
+
+    fn admin(&self) -> u16 {
+        match self {
+            Self::Ours(orderer) => orderer.admin.port(),
+            Self::Fabrics(process) => process.admin,
+        }
+    }
 }
 
 impl Node {
@@ -78,7 +102,7 @@ impl Cluster {
         let nodes: Vec<Node> = ports
             .map(|(index, port)| node(&world, index, port))
             .collect();
-        let genesis = genesis(&world, consensus, &nodes[..founders]);
+        let genesis = genesis(&world, consensus, &nodes, founders);
         Self {
             world,
             nodes,
@@ -90,34 +114,45 @@ impl Cluster {
 
     pub(crate) async fn start(&mut self, index: usize) {
         let orderer = self.world.start(&self.nodes[index].settings).await;
-        self.nodes[index].up = Some(orderer);
+        self.nodes[index].up = Some(Up::Ours(orderer));
+    }
+
+    /// Starts Fabric's program in the place of ours, with the same keys, port and folders.
+    pub(crate) async fn start_fabrics(&mut self, index: usize, program: &Path) {
+        let process = fabric::Process::start(program, &self.nodes[index].settings).await;
+        self.nodes[index].up = Some(Up::Fabrics(process));
     }
 
     pub(crate) async fn stop(&mut self, index: usize) {
-        if let Some(orderer) = self.nodes[index].up.take() {
-            orderer.stop().await;
+        match self.nodes[index].up.take() {
+            Some(Up::Ours(orderer)) => orderer.stop().await,
+            Some(Up::Fabrics(process)) => process.stop(),
+            None => {}
         }
     }
 
-    pub(crate) fn orderer(&self, index: usize) -> &Orderer {
+    fn up(&self, index: usize) -> &Up {
         self.nodes[index].up.as_ref().unwrap()
     }
 
     pub(crate) fn client(&self, index: usize) -> Client {
-        self.world.client(self.orderer(index))
+        self.world.client_at(self.up(index).port())
+    }
+
+    /// Joins a node to the channel with a block of it.
+    pub(crate) async fn join(&self, index: usize, block: &Block) -> String {
+        let (code, body, _) = join_at(self.up(index).admin(), block).await;
+        assert_eq!(code, 201, "{body}");
+        body
     }
 
     /// Starts the first `count` nodes and joins them to the channel.
     pub(crate) async fn founded(&mut self, count: usize) {
         for index in 0..count {
             self.start(index).await;
-            let answer = join(self.orderer(index), &self.genesis).await;
-            assert_eq!(answer.0, 201, "{}", answer.1);
-            assert!(
-                answer.1.contains("\"consensusRelation\":\"consenter\""),
-                "{}",
-                answer.1
-            );
+            let answer = self.join(index, &self.genesis).await;
+            let expected = "\"consensusRelation\":\"consenter\"";
+            assert!(answer.contains(expected), "{answer}");
         }
     }
 
@@ -127,7 +162,8 @@ impl Cluster {
         let (status, info) = client
             .broadcast_one(client.transaction(CHANNEL, data))
             .await;
-        assert_eq!(status, Status::Success, "{info}");
+        let text = String::from_utf8_lossy(data);
+        assert_eq!(status, Status::Success, "{text:?} at node {index}: {info}");
         self.accepted += 1;
     }
 
@@ -174,7 +210,7 @@ impl Cluster {
 
     async fn standing(&self, index: usize) -> String {
         let request = "GET /participation/v1/channels/trade HTTP/1.1\r\n";
-        http(self.orderer(index).admin.port(), request, b"").await.1
+        http(self.up(index).admin(), request, b"").await.1
     }
 
     /// Waits until the participation API says this of the channel.
@@ -219,6 +255,25 @@ impl Cluster {
         admin
             .broadcast_one(update_orderer(&config, &admin, change))
             .await
+    }
+
+    /// Names these nodes as the consenters of a Raft channel. One that has just come back may not be
+    /// known to be alive yet.
+    pub(crate) async fn raft_consenters(&mut self, by: usize, nodes: &[usize]) {
+        let consenters = nodes.iter().map(|n| self.nodes[*n].raft_consenter());
+        let consenters: Vec<_> = consenters.collect();
+        for _ in 0..200 {
+            let consenters = consenters.clone();
+            let change = |group: &mut _| raft_metadata(group, |raft| raft.consenters = consenters);
+            let (status, info) = self.try_reconfigure(by, change).await;
+            if status == Status::Success {
+                self.changes += 1;
+                return;
+            }
+            assert!(info.contains("will result in quorum loss"), "{info}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("consenters {nodes:?} are refused for want of a quorum");
     }
 
     pub(crate) async fn stop_all(&mut self) {
@@ -285,8 +340,11 @@ pub(crate) fn newest_config(blocks: &[Block]) -> &Block {
     blocks.iter().rfind(|block| is_config_block(block)).unwrap()
 }
 
-/// A genesis block whose consenters are these nodes.
-fn genesis(world: &World, consensus: Consensus, nodes: &[Node]) -> Block {
+/// A genesis block whose consenters are the first of these nodes.
+fn genesis(world: &World, consensus: Consensus, all: &[Node], founders: usize) -> Block {
+    let nodes = &all[..founders];
+    let endpoint = |node: &Node| format!("\"127.0.0.1:{}\"", node.consenter.port);
+    let endpoints: Vec<_> = all.iter().map(endpoint).collect();
     let text = match consensus {
         Consensus::Raft => raft_profile(nodes),
         Consensus::Bft => bft_profile(nodes),
@@ -304,6 +362,7 @@ fn genesis(world: &World, consensus: Consensus, nodes: &[Node]) -> Block {
     world.genesis_with(CHANNEL, files, |profile| {
         profile
             .replacen("V2_0", "V3_0", 1)
+            .replace("\"127.0.0.1:7050\"", &endpoints.join(", "))
             .replace("OrdererType: CONSENSUS", &text)
     })
 }

@@ -1,19 +1,13 @@
 //! Clusters of orderers that order by Raft.
 
+use std::time::Duration;
+
 use selvage_channel::ChannelConfig;
 use selvage_channel::block::block_verify;
 use selvage_proto::common::Status;
 
 use crate::consortium::{Cluster, Consensus, newest_config, raft_metadata};
-use crate::world::{CHANNEL, join};
-
-/// Changes the consenters by a configuration update.
-async fn consenters(cluster: &mut Cluster, by: usize, nodes: &[usize]) {
-    let consenters = nodes.iter().map(|n| cluster.nodes[*n].raft_consenter());
-    let consenters: Vec<_> = consenters.collect();
-    let change = |orderer: &mut _| raft_metadata(orderer, |raft| raft.consenters = consenters);
-    cluster.reconfigure(by, change).await;
-}
+use crate::world::CHANNEL;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_orderers_order_the_same_whichever_is_asked() {
@@ -66,11 +60,10 @@ async fn consenters_come_and_go_while_the_channel_runs() {
         cluster.order(0, &[n]).await;
     }
     // A fourth orderer is added, and joins with the block that adds it.
-    consenters(&mut cluster, 0, &[0, 1, 2, 3]).await;
+    cluster.raft_consenters(0, &[0, 1, 2, 3]).await;
     let blocks = cluster.level(&[0, 1, 2]).await;
     cluster.start(3).await;
-    let answer = join(cluster.orderer(3), newest_config(&blocks)).await;
-    assert_eq!(answer.0, 201, "{}", answer.1);
+    cluster.join(3, newest_config(&blocks)).await;
     cluster
         .becomes(3, "\"consensusRelation\":\"consenter\"")
         .await;
@@ -78,7 +71,7 @@ async fn consenters_come_and_go_while_the_channel_runs() {
     cluster.level(&[0, 1, 2, 3]).await;
 
     // One that is taken out follows the channel, and takes no transactions.
-    consenters(&mut cluster, 1, &[1, 2, 3]).await;
+    cluster.raft_consenters(1, &[1, 2, 3]).await;
     cluster
         .becomes(0, "\"consensusRelation\":\"follower\"")
         .await;
@@ -101,7 +94,7 @@ async fn consenters_come_and_go_while_the_channel_runs() {
     );
 
     // Added again, it takes part under a new number.
-    consenters(&mut cluster, 1, &[1, 2, 3, 0]).await;
+    cluster.raft_consenters(1, &[1, 2, 3, 0]).await;
     cluster
         .becomes(0, "\"consensusRelation\":\"consenter\"")
         .await;
@@ -131,5 +124,31 @@ async fn an_orderer_without_its_log_says_so_and_serves_blocks() {
         "{info}"
     );
     cluster.order(0, b"the others go on").await;
+    cluster.stop_all().await;
+}
+
+/// Fabric's rule, and its text: whoever is asked knows from the leader who is alive.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_consenter_is_added_that_would_cost_the_quorum() {
+    let mut cluster = Cluster::new(Consensus::Raft, 4, 3);
+    cluster.founded(3).await;
+    cluster.order(0, b"first").await;
+    cluster.level(&[0, 1, 2]).await;
+    cluster.stop(2).await;
+    cluster.order(0, b"without one").await;
+    // Several election timeouts, after which the leader misses it.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for by in [0, 1] {
+        let consenters: Vec<_> = cluster.nodes.iter().map(|n| n.raft_consenter()).collect();
+        let add = |orderer: &mut _| raft_metadata(orderer, |raft| raft.consenters = consenters);
+        let (status, info) = cluster.try_reconfigure(by, add).await;
+        assert_eq!(status, Status::BadRequest, "{by}: {info}");
+        let expected = "2 out of 3 nodes are alive, configuration will result in quorum loss";
+        assert!(info.contains(expected), "{by}: {info}");
+    }
+    cluster.start(2).await;
+    cluster.order(2, b"back").await;
+    cluster.raft_consenters(0, &[0, 1, 2, 3]).await;
+    cluster.level(&[0, 1, 2]).await;
     cluster.stop_all().await;
 }

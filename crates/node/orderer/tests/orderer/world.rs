@@ -268,13 +268,13 @@ impl World {
     }
 
     pub(crate) fn client(&self, orderer: &Orderer) -> Client {
+        self.client_at(orderer.address.port())
+    }
+
+    pub(crate) fn client_at(&self, port: u16) -> Client {
         let roots = self.orderer_org.tls.certificate().to_pem();
         let tls = ClientTls::from_pem("test", roots.as_bytes(), None).unwrap();
-        Client::new(
-            orderer.address.port(),
-            Some(tls),
-            self.org1.identity(NodeRole::Client),
-        )
+        Client::new(port, Some(tls), self.org1.identity(NodeRole::Client))
     }
 }
 

@@ -1,0 +1,111 @@
+//! Our orderers in one Raft cluster with Fabric's: `make conformance FABRIC_BIN=DIR`.
+
+use std::time::Duration;
+
+use selvage_channel::ChannelConfig;
+use selvage_channel::block::BlockVerifier;
+use selvage_proto::common::Status;
+
+use crate::consortium::{Cluster, Consensus, newest_config};
+use crate::fabric;
+use crate::world::CHANNEL;
+
+/// How long a node may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Orders by a node until it is told success: Fabric's refuses while nobody leads.
+async fn order(cluster: &mut Cluster, index: usize, data: &[u8]) {
+    let client = cluster.client(index);
+    for _ in 0..100 {
+        let answer = client.broadcast_one(client.transaction(CHANNEL, data));
+        let answer = tokio::time::timeout(PATIENCE, answer).await;
+        let (status, info) = answer.unwrap_or_else(|_| panic!("node {index} does not answer"));
+        if status == Status::Success {
+            cluster.accepted += 1;
+            return;
+        }
+        assert_eq!(status, Status::ServiceUnavailable, "{info}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("node {index} refuses for ten seconds");
+}
+
+async fn load(cluster: &mut Cluster, nodes: &[usize], count: u8) {
+    for n in 0..count {
+        for node in nodes {
+            order(cluster, *node, &[n, *node as u8, 0, 1, 2, 3]).await;
+        }
+    }
+}
+
+/// Three of Fabric's order; two of ours come, take over from them one by one, lead what is left
+/// of Fabric's, and leave again.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs FABRIC_BIN, see `make conformance`"]
+async fn our_orderers_join_lead_follow_and_leave_a_cluster_of_fabrics() {
+    let program = fabric::orderer();
+    let mut cluster = Cluster::new(Consensus::Raft, 5, 3);
+    for index in 0..3 {
+        cluster.start_fabrics(index, &program).await;
+        cluster.join(index, &cluster.genesis).await;
+    }
+    load(&mut cluster, &[0, 1, 2], 5).await;
+    cluster.level(&[0, 1, 2]).await;
+
+    // Ours join, follow, and hand on what they are given.
+    for (new, all) in [(3, &[0, 1, 2, 3][..]), (4, &[0, 1, 2, 3, 4])] {
+        cluster.raft_consenters(0, all).await;
+        let blocks = cluster.level(&[0, 1, 2]).await;
+        cluster.start(new).await;
+        cluster.join(new, newest_config(&blocks)).await;
+        cluster
+            .becomes(new, "\"consensusRelation\":\"consenter\"")
+            .await;
+        load(&mut cluster, all, 5).await;
+        cluster.level(all).await;
+    }
+
+    // One of Fabric's crashes under load and comes back.
+    cluster.stop(1).await;
+    load(&mut cluster, &[3, 4, 0], 10).await;
+    cluster.start_fabrics(1, &program).await;
+    load(&mut cluster, &[1, 3], 5).await;
+    cluster.level(&[0, 1, 2, 3, 4]).await;
+
+    // With two of Fabric's gone for good, and the third away, ours lead.
+    cluster.raft_consenters(3, &[0, 1, 3, 4]).await;
+    cluster.raft_consenters(4, &[0, 3, 4]).await;
+    cluster.level(&[0, 3, 4]).await;
+    cluster.stop(0).await;
+    load(&mut cluster, &[3, 4], 30).await;
+    cluster.start_fabrics(0, &program).await;
+    load(&mut cluster, &[0, 3, 4], 5).await;
+    let blocks = cluster.level(&[0, 3, 4]).await;
+
+    // Every block is one that anybody would take.
+    let config = ChannelConfig::from_block(&blocks[0]).unwrap();
+    let mut verifier = BlockVerifier::after(config.into(), blocks[0].header.as_ref().unwrap());
+    for block in &blocks[1..] {
+        verifier.verify(block).unwrap();
+        if let Ok(config) = ChannelConfig::from_block(block) {
+            verifier.set_config(config.into());
+        }
+    }
+
+    // Ours leave again: Fabric's come back as new consenters, and go on alone.
+    cluster.raft_consenters(3, &[0, 3, 4, 1]).await;
+    cluster
+        .becomes(1, "\"consensusRelation\":\"consenter\"")
+        .await;
+    cluster.raft_consenters(3, &[0, 4, 1]).await;
+    cluster
+        .becomes(3, "\"consensusRelation\":\"follower\"")
+        .await;
+    cluster.raft_consenters(0, &[0, 1]).await;
+    cluster
+        .becomes(4, "\"consensusRelation\":\"follower\"")
+        .await;
+    load(&mut cluster, &[0, 1], 5).await;
+    cluster.level(&[0, 1, 3, 4]).await;
+    cluster.stop_all().await;
+}
