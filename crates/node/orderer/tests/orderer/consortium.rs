@@ -81,7 +81,7 @@ pub(crate) struct Cluster {
 
 /// Ports that nobody has at the moment, below those that the system gives to connections: a node that
 /// is down gets its own back.
-fn free_ports(count: usize) -> Vec<u16> {
+pub(crate) fn free_ports(count: usize) -> Vec<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let base = 20_000 + (std::process::id() % 40) as u16 * 250;
     let mut ports = Vec::new();
@@ -288,7 +288,11 @@ fn node(world: &World, index: usize, port: u16) -> Node {
     let files = [("server.crt", certificate.clone()), ("server.key", key)];
     let files = files.map(|(name, text)| (name.to_owned(), text.into()));
     world.write(&format!("tls{index}"), &files.into());
-    let identity = world.write_orderer_msp(&format!("msp{index}"));
+    let identity = world.write_msp(
+        &format!("msp{index}"),
+        &world.orderer_org,
+        NodeRole::Orderer,
+    );
     let path = |name: &str| world.path(&format!("{name}{index}"));
     let mut settings = world.settings();
     settings.general.listen_port = port;

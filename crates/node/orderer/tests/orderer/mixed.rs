@@ -1,9 +1,11 @@
-//! Our orderers in one Raft cluster with Fabric's: `make conformance FABRIC_BIN=DIR`.
+//! Our orderers beside Fabric's orderers and peers: `make conformance FABRIC_BIN=DIR`.
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use selvage_channel::ChannelConfig;
-use selvage_channel::block::BlockVerifier;
+use selvage_channel::block::{BlockVerifier, header_hash};
 use selvage_proto::common::Status;
 
 use crate::consortium::{Cluster, Consensus, newest_config};
@@ -41,9 +43,11 @@ async fn load(cluster: &mut Cluster, nodes: &[usize], count: u8) {
 /// Three of Fabric's order; two of ours come, take over from them one by one, lead what is left
 /// of Fabric's, and leave again.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs FABRIC_BIN, see `make conformance`"]
 async fn our_orderers_join_lead_follow_and_leave_a_cluster_of_fabrics() {
-    let program = fabric::orderer();
+    let Some(programs) = fabric::programs() else {
+        return;
+    };
+    let program = programs.join("orderer");
     let mut cluster = Cluster::new(Consensus::Raft, 5, 3);
     for index in 0..3 {
         cluster.start_fabrics(index, &program).await;
@@ -108,4 +112,36 @@ async fn our_orderers_join_lead_follow_and_leave_a_cluster_of_fabrics() {
     load(&mut cluster, &[0, 1], 5).await;
     cluster.level(&[0, 1, 3, 4]).await;
     cluster.stop_all().await;
+}
+
+/// A peer of Fabric's takes the blocks of our orderers, and stays with them while they fail.
+async fn a_peer_of_fabrics_follows(consensus: Consensus) {
+    let Some(programs) = fabric::programs() else {
+        return;
+    };
+    let mut cluster = Cluster::new(consensus, 4, 4);
+    cluster.founded(4).await;
+    load(&mut cluster, &[0, 1, 2, 3], 2).await;
+    let peer = fabric::Peer::start(&programs, &cluster.world).await;
+    peer.join(&cluster.genesis);
+    for victim in 0..4 {
+        cluster.stop(victim).await;
+        load(&mut cluster, &[(victim + 1) % 4], 3).await;
+        cluster.start(victim).await;
+        let blocks = cluster.level(&[0, 1, 2, 3]).await;
+        let newest = blocks.last().and_then(|block| block.header.as_ref());
+        let hash = BASE64.encode(header_hash(newest.unwrap()));
+        assert_eq!(peer.reaches(CHANNEL, blocks.len()).await, hash);
+    }
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_of_fabrics_follows_our_raft_orderers() {
+    a_peer_of_fabrics_follows(Consensus::Raft).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_of_fabrics_follows_our_bft_orderers() {
+    a_peer_of_fabrics_follows(Consensus::Bft).await;
 }

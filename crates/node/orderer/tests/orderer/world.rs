@@ -164,7 +164,7 @@ impl World {
             orderer_org: Org::new("OrdererMSP"),
             org1: Org::new("Org1MSP"),
         };
-        world.write_orderer_msp("msp");
+        world.write_msp("msp", &world.orderer_org, NodeRole::Orderer);
         let (certificate, key) = world.orderer_org.tls_pem();
         let tls_ca = world.orderer_org.tls.certificate().to_pem();
         let org1_tls_ca = world.org1.tls.certificate().to_pem();
@@ -179,10 +179,10 @@ impl World {
         world
     }
 
-    /// Writes the folder of an orderer with an identity of its own, and returns its certificate.
-    pub(crate) fn write_orderer_msp(&self, below: &str) -> String {
-        let org = &self.orderer_org;
-        let (pem, key) = org.issue(NodeRole::Orderer, Validity::ten_years(now()));
+    /// Writes the MSP folder of a node or person with an identity of its own, and returns its
+    /// certificate.
+    pub(crate) fn write_msp(&self, below: &str, org: &Org, role: NodeRole) -> String {
+        let (pem, key) = org.issue(role, Validity::ten_years(now()));
         let mut msp = org.msp();
         msp.insert("signcerts/cert.pem".to_owned(), pem.clone().into());
         let key = key.to_pkcs8_pem().unwrap().to_string();
