@@ -18,7 +18,7 @@ pub struct CreateRequestBody {
     pub fabric_version: Option<String>,
     /// `private` or `union`.
     pub blockchain_type: Option<String>,
-    /// `solo`, `etcdraft`, `SFLIC`.
+    /// `solo` or `etcdraft`; `SFLIC` is not built.
     pub consensus: Option<String>,
     /// `ECDSA` or `sm2`.
     pub sign_algorithm: Option<String>,
@@ -34,7 +34,7 @@ pub struct CreateRequestBody {
     pub database_type: Option<String>,
     /// Password of the resources and of the block-chain management.
     pub resource_password: Option<String>,
-    /// Ordering nodes.
+    /// Ordering nodes: 1 with `solo`; 1, 3, 5 or 7 with `etcdraft`, 3 without a word.
     pub orderer_node_number: Option<i32>,
     /// Whether nodes get an external address.
     pub use_eip: Option<bool>,
@@ -232,7 +232,7 @@ pub struct BasicInfo {
     pub purchase_type: String,
     /// `ECDSA`.
     pub sign_algorithm: String,
-    /// `solo`, lower case here.
+    /// `solo` or `etcdraft`, lower case here.
     pub consensus: String,
     /// 1, on demand.
     pub charging_mode: i32,
