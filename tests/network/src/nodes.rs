@@ -32,6 +32,22 @@ impl Node {
     pub fn kill(&self) {
         kill_9(self.pid);
     }
+
+    /// Lets the process hang until it is thawed: its connections stay open, and nobody answers.
+    ///
+    /// # Panics
+    /// When the process is gone already.
+    pub fn freeze(&self) {
+        kill(Pid::from_raw(self.pid), Signal::SIGSTOP).unwrap();
+    }
+
+    /// Lets a frozen process go on.
+    ///
+    /// # Panics
+    /// When the process is gone already.
+    pub fn thaw(&self) {
+        kill(Pid::from_raw(self.pid), Signal::SIGCONT).unwrap();
+    }
 }
 
 /// The peers and orderers whose working folder, command line or environment names `folder`.

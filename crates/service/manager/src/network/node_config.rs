@@ -97,6 +97,8 @@ fn core(network: &Network, folders: &Folders, org: &Org, node: &Node, listen: Ip
                 "useLeaderElection": false,
                 "orgLeader": true,
             },
+            // An orderer that hangs is left for another one while clients still wait.
+            "keepalive": { "deliveryClient": { "interval": "2s", "timeout": "2s" } },
             "tls": {
                 "enabled": true,
                 "clientAuthRequired": false,

@@ -1,4 +1,4 @@
-//! A network whose blocks are ordered by a Raft cluster: any of its orderers may go, the leader too.
+//! A network whose blocks are ordered by a cluster: any of its orderers may go, the leader too.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -12,16 +12,25 @@ const SUBMIT: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_raft_network_outlives_its_orderers() {
-    let mut service = Service::up(&["--consensus", "raft"]);
+    outlives_its_orderers("raft", 3).await;
+}
+
+async fn outlives_its_orderers(consensus: &str, count: usize) {
+    let mut service = Service::up(&["--consensus", consensus]);
     let first = orderers_of(&service);
-    assert_eq!(first.len(), 3);
+    assert_eq!(first.len(), count);
     commits(&service, "first").await;
 
-    // Whoever leads is among the three.
+    // Whoever leads is among them.
     for orderer in &first {
         orderer.kill();
         commits(&service, &orderer.name).await;
         runs_again(&service, orderer).await;
+    }
+    for orderer in orderers_of(&service) {
+        orderer.freeze();
+        commits(&service, &format!("frozen {}", orderer.pid)).await;
+        orderer.thaw();
     }
     let orderers = service.orderers().await;
     level(&service, &orderers).await;
@@ -33,23 +42,31 @@ async fn a_raft_network_outlives_its_orderers() {
     for orderer in &first {
         holds(&service, &orderer.name).await;
     }
+    goes_on_without_one_that_lost_everything(&mut service, &orderers).await;
+}
 
-    // Without its log it could vote twice: it is not joined again, and the others are enough.
+/// Without its log it could vote twice: it is not joined again, and the others are enough.
+async fn goes_on_without_one_that_lost_everything(service: &mut Service, orderers: &[Orderer]) {
     service.down();
     let lost = service.node_folder("orderer").join("data");
     std::fs::remove_dir_all(lost).unwrap();
     service.up_again();
-    commits(&service, "with two").await;
+    commits(service, "without one").await;
     wait_for("the service to say what happened", || async {
         let log = std::fs::read_to_string(service.folder().join("data/manager.log"));
         log.unwrap().contains("takes no part any more")
     })
     .await;
+    // Whichever orderer a gateway asks first.
+    for number in 0..20 {
+        let put = service.call("Put", &[&number.to_string(), "without one"]);
+        service.gateway().submit_transaction(&put).await.unwrap();
+    }
     let (user, channel) = (service.user(), &service.said().channel);
     let absent = orderers[0].block(&user, channel, From::Newest).await;
     let said = absent.unwrap_err().text();
     assert!(said.contains("NOT_FOUND"), "{said}");
-    level(&service, &orderers[1..]).await;
+    level(service, &orderers[1..]).await;
 }
 
 fn orderers_of(service: &Service) -> Vec<Node> {
