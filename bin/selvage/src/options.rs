@@ -124,7 +124,7 @@ pub(crate) struct NetworkOptions {
     /// How blocks are agreed on
     #[arg(long, value_enum, default_value = "solo")]
     pub(crate) consensus: Consensus,
-    /// Ordering nodes [default: 1 with solo, 3 with raft]
+    /// Ordering nodes [default: 1 with solo, 3 with raft, 4 with bft]
     #[arg(long, value_name = "N")]
     pub(crate) orderers: Option<u32>,
     /// Organisations, one peer each

@@ -116,9 +116,9 @@ def refusals(bcs, up):
             "BCS.4010401")
     refused(lambda: client(up, project="stranger").list_blockchains(ListBlockchainsRequest()),
             403, "BCS.4030403")
-    text = refused(lambda: bcs.create_new_blockchain(body(consensus="SFLIC")), 501,
-                   "BCS.5010501")
-    assert "SFLIC" in text, text
+    text = refused(lambda: bcs.create_new_blockchain(body(consensus="kafka")), 400,
+                   "BCS.4006005")
+    assert "kafka" in text, text
     text = refused(lambda: bcs.create_new_blockchain(body(orderer_node_number=2)), 400,
                    "BCS.4006005")
     assert "orderer_node_number" in text, text

@@ -15,6 +15,11 @@ async fn a_raft_network_outlives_its_orderers() {
     outlives_its_orderers("raft", 3).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bft_network_outlives_its_orderers() {
+    outlives_its_orderers("bft", 4).await;
+}
+
 async fn outlives_its_orderers(consensus: &str, count: usize) {
     let mut service = Service::up(&["--consensus", consensus]);
     let first = orderers_of(&service);

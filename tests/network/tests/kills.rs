@@ -28,6 +28,11 @@ async fn ten_kills_under_load_lose_nothing_of_a_raft_network_either() {
     nothing_is_lost(&["--consensus", "raft"], 5).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_kills_under_load_lose_nothing_of_a_bft_network_either() {
+    nothing_is_lost(&["--consensus", "bft"], 6).await;
+}
+
 /// Kills nodes of a network of `count` in turn while clients send.
 async fn nothing_is_lost(arguments: &[&str], count: usize) {
     let service = Arc::new(Service::up(arguments));

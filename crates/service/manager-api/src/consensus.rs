@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ApiError;
 
-/// Most ordering nodes of an instance, with the consensus this build has.
-pub const MAX_ORDERERS: i32 = 7;
+/// Most ordering nodes of an instance, whatever its consensus.
+pub const MAX_ORDERERS: i32 = 10;
 
 /// 共识策略. Kept with an instance in the words of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -78,13 +78,8 @@ mod tests {
                     "{consensus:?} {n}"
                 );
             }
-            let built = consensus != Consensus::Bft;
-            assert!(
-                !built
-                    || possible
-                        .iter()
-                        .all(|n| i64::from(*n) <= i64::from(MAX_ORDERERS))
-            );
+            let most = possible.iter().max().copied();
+            assert!(most.is_some_and(|n| i64::from(n) <= i64::from(MAX_ORDERERS)));
             let kept = serde_json::to_value(consensus).expect("JSON");
             assert_eq!(kept, consensus.wire());
         }

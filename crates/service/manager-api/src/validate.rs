@@ -95,8 +95,8 @@ pub struct ChannelSpec {
     pub description: String,
 }
 
-/// Checks a creation request and fills in the defaults. What BCS has and this build lacks (FBFT,
-/// 国密, CouchDB, edge hosts, invitations) is refused by name.
+/// Checks a creation request and fills in the defaults. What BCS has and this build lacks (国密,
+/// CouchDB, edge hosts, invitations) is refused by name.
 pub fn create(body: &CreateRequestBody) -> Result<CreateSpec, ApiError> {
     let name = required(body.name.as_deref(), "name")?;
     display_name(name, "name")?;
@@ -264,7 +264,7 @@ fn platform(body: &CreateRequestBody) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// The consensus and its ordering nodes. Refuses consensus and cryptography this build does not have.
+/// The consensus and its ordering nodes. Refuses cryptography this build does not have.
 fn kernel(body: &CreateRequestBody) -> Result<(Consensus, u32), ApiError> {
     let version = body.fabric_version.as_deref().unwrap_or("2.2");
     if !["2.2", "2.0"].contains(&version) {
@@ -289,11 +289,7 @@ fn kernel(body: &CreateRequestBody) -> Result<(Consensus, u32), ApiError> {
                 "consensus kafka needs Fabric 1.4; use etcdraft",
             ));
         }
-        other => {
-            return Err(ApiError::not_built(&format!(
-                "consensus {other} (bft, FBFT)"
-            )));
-        }
+        _ => Consensus::Bft,
     };
     Ok((consensus, consensus.count(body.orderer_node_number)?))
 }
@@ -508,18 +504,20 @@ mod tests {
     }
 
     #[test]
-    fn a_raft_cluster_has_as_many_orderers_as_asked_for() {
-        let orderers = |asked| {
+    fn a_cluster_has_as_many_orderers_as_asked_for() {
+        let made = |consensus: &str, asked| {
             let body = CreateRequestBody {
-                consensus: Some("etcdRaft".into()),
+                consensus: Some(consensus.into()),
                 orderer_node_number: asked,
                 ..minimal()
             };
             let spec = create(&body).expect("acceptable");
-            assert_eq!(spec.consensus, Consensus::Raft);
-            spec.orderers
+            (spec.consensus, spec.orderers)
         };
-        assert_eq!((orderers(None), orderers(Some(5))), (3, 5));
+        assert_eq!(made("etcdRaft", None), (Consensus::Raft, 3));
+        assert_eq!(made("etcdraft", Some(5)), (Consensus::Raft, 5));
+        assert_eq!(made("SFLIC", None), (Consensus::Bft, 4));
+        assert_eq!(made("sflic", Some(7)), (Consensus::Bft, 7));
     }
 
     fn check(change: impl FnOnce(&mut CreateRequestBody), code: ErrorCode, part: &str) {
@@ -641,7 +639,6 @@ mod tests {
         let refuse = |change: fn(&mut CreateRequestBody), part: &str| {
             check(change, ErrorCode::NotBuilt, part);
         };
-        refuse(|b| b.consensus = Some("sflic".into()), "SFLIC");
         refuse(|b| b.sign_algorithm = Some("SM2".into()), "sm2");
         refuse(|b| b.database_type = Some("couchdb".into()), "couchdb");
         refuse(|b| b.cluster_type = Some("ief".into()), "ief");

@@ -38,7 +38,7 @@ const HEALTHY: Duration = Duration::from_secs(120);
 pub struct UpRequest {
     /// Peer organisations, one peer each.
     pub orgs: u32,
-    /// `solo` or `etcdraft`; the other is refused by the API.
+    /// `solo`, `etcdraft` or `SFLIC`.
     pub consensus: String,
     /// Ordering nodes; as many as the consensus usually has without a word.
     #[serde(default)]
