@@ -124,6 +124,9 @@ pub(crate) struct NetworkOptions {
     /// How blocks are agreed on
     #[arg(long, value_enum, default_value = "solo")]
     pub(crate) consensus: Consensus,
+    /// Ordering nodes [default: 1 with solo, 3 with raft, 4 with bft]
+    #[arg(long, value_name = "N")]
+    pub(crate) orderers: Option<u32>,
     /// Organisations, one peer each
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) orgs: u32,
@@ -218,6 +221,8 @@ mod tests {
         assert_eq!(up.network.orgs, 3);
         assert_eq!(up.network.chaincode, Sample::None);
         assert!(!up.network.node_ous);
+        assert_eq!(up.network.orderers, None);
+        assert!(parse("selvage up --consensus raft --orderers 5").is_ok());
         assert!(parse("selvage up --consensus pow").is_err());
         assert!(parse("selvage up --orgs 0").is_err());
         assert!(parse("selvage invoke CreateAsset a b").is_ok());

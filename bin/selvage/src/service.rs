@@ -59,6 +59,7 @@ fn request(options: NetworkOptions) -> UpRequest {
             Consensus::Bft => "SFLIC",
         }
         .to_owned(),
+        orderers: options.orderers,
         sign_algorithm: match options.sign {
             Sign::Ecdsa => "ECDSA",
             Sign::Sm2 => "sm2",

@@ -59,7 +59,8 @@ def body(**changes):
         version_type=4,
         fabric_version="2.2",
         blockchain_type="private",
-        consensus="solo",
+        consensus="etcdraft",
+        orderer_node_number=3,
         sign_algorithm="ECDSA",
         enterprise_project_id="0",
         volume_type="nfs",
@@ -115,9 +116,12 @@ def refusals(bcs, up):
             "BCS.4010401")
     refused(lambda: client(up, project="stranger").list_blockchains(ListBlockchainsRequest()),
             403, "BCS.4030403")
-    text = refused(lambda: bcs.create_new_blockchain(body(consensus="etcdraft")), 501,
-                   "BCS.5010501")
-    assert "etcdraft" in text, text
+    text = refused(lambda: bcs.create_new_blockchain(body(consensus="kafka")), 400,
+                   "BCS.4006005")
+    assert "kafka" in text, text
+    text = refused(lambda: bcs.create_new_blockchain(body(orderer_node_number=2)), 400,
+                   "BCS.4006005")
+    assert "orderer_node_number" in text, text
     refused(lambda: bcs.create_new_blockchain(body(sign_algorithm="sm2")), 501, "BCS.5010501")
     refused(lambda: bcs.create_new_blockchain(body(name=None)), 400, "BCS.4006009")
     refused(lambda: bcs.show_blockchain_detail(ShowBlockchainDetailRequest("nothing")), 404,
@@ -135,10 +139,13 @@ def looks(bcs, blockchain_id):
     detail = bcs.show_blockchain_detail(ShowBlockchainDetailRequest(blockchain_id))
     info = detail.basic_info
     assert (info.status, info.process_status) == ("Normal", None), info
-    assert (info.consensus, info.sign_algorithm, info.cluster_type) == ("solo", "ECDSA", "CCE")
+    assert (info.consensus, info.sign_algorithm) == ("etcdraft", "ECDSA"), info
+    assert info.cluster_type == "CCE", info
     assert info.block_info.max_message_count == 100, info.block_info
     assert {p.name: p.status_detail for p in detail.peer_info} == {"org1": "1/1", ORG: "1/1"}
-    assert detail.orderer_info.status == "Normal", detail.orderer_info
+    orderers = detail.orderer_info
+    assert (orderers.status, orderers.status_detail) == ("Normal", "3/3"), orderers
+    assert (orderers.node_cnt, len(orderers.address)) == (3, 3), orderers
     assert detail.channels[0].name == "channel1"
 
     status = bcs.show_blockchain_status(ShowBlockchainStatusRequest(blockchain_id))
@@ -151,9 +158,11 @@ def looks(bcs, blockchain_id):
         assert all(n.channels == ["channel1"] for n in org.peers.values()), org
 
     spec = bcs.show_blockchain_flavors(ShowBlockchainFlavorsRequest()).enterprise_spec
-    assert spec.org_peer_max_num >= 1
+    assert spec.org_peer_max_num >= 1 and spec.orderer_max_num >= 3, spec
     channels = bcs.list_blockchain_channels(ListBlockchainChannelsRequest(blockchain_id))
-    assert [c.name for c in channels.channels] == ["channel1"], channels
+    channels = channels.channels
+    assert [(c.name, c.consensus) for c in channels] == [("channel1", "etcdraft")], channels
+    assert len(channels[0].consensus_nodes["ordererorg"]) == 3, channels
     quota = bcs.list_quotas(ListQuotasRequest()).resources[0]
     assert quota.type == "instance" and quota.used >= 1 and quota.free == quota.quota - quota.used
     return nodes
@@ -190,6 +199,8 @@ def downloads(bcs, blockchain_id, nodes):
     assert f"{NAME}-sdk-config.yaml" in archive.namelist(), archive.namelist()
     profile = json.loads(archive.read(f"{NAME}-channel1-sdk-config.json"))
     assert len(profile["peers"]) == 2, profile["peers"]
+    assert len(profile["orderers"]) == 3, profile["orderers"]
+    assert len(profile["channels"]["channel1"]["orderers"]) == 3, profile["channels"]
     assert profile["client"]["cryptoconfig"]["path"] == "/opt/certs"
 
 

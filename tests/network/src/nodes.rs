@@ -10,11 +10,16 @@ use nix::unistd::Pid;
 /// How long the system may take to end a killed process.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a network may take to serve again.
+const LONGEST: Duration = Duration::from_secs(120);
+
 /// A running peer or orderer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// `peer` or `orderer`.
     pub kind: String,
+    /// The name of its folder, such as `orderer-<hash>-0`.
+    pub name: String,
     /// Process id.
     pub pid: i32,
 }
@@ -26,6 +31,22 @@ impl Node {
     /// When the process is gone already.
     pub fn kill(&self) {
         kill_9(self.pid);
+    }
+
+    /// Lets the process hang until it is thawed: its connections stay open, and nobody answers.
+    ///
+    /// # Panics
+    /// When the process is gone already.
+    pub fn freeze(&self) {
+        kill(Pid::from_raw(self.pid), Signal::SIGSTOP).unwrap();
+    }
+
+    /// Lets a frozen process go on.
+    ///
+    /// # Panics
+    /// When the process is gone already.
+    pub fn thaw(&self) {
+        kill(Pid::from_raw(self.pid), Signal::SIGCONT).unwrap();
     }
 }
 
@@ -39,8 +60,20 @@ pub fn nodes_of(folder: &Path) -> Vec<Node> {
         .flatten()
         .filter_map(|entry| node(&entry.path(), &wanted))
         .collect();
-    nodes.sort_by(|a, b| (&a.kind, a.pid).cmp(&(&b.kind, b.pid)));
+    nodes.sort_by(|a, b| (&a.kind, &a.name, a.pid).cmp(&(&b.kind, &b.name, b.pid)));
     nodes
+}
+
+/// Waits until something has come about, looking again and again.
+///
+/// # Panics
+/// When it does not; the patience is generous, because the machine may be loaded.
+pub async fn wait_for<F: Future<Output = bool>>(what: &str, mut done: impl FnMut() -> F) {
+    let start = Instant::now();
+    while !done().await {
+        assert!(start.elapsed() < LONGEST, "gave up waiting for {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// The innermost processes that run chaincode for these nodes, whatever confines them.
@@ -116,7 +149,9 @@ fn node(process: &Path, wanted: &str) -> Option<Node> {
         .iter()
         .filter_map(|file| std::fs::read(process.join(file)).ok())
         .any(|text| String::from_utf8_lossy(&text).contains(wanted));
-    let works_in = std::fs::read_link(process.join("cwd"))
-        .is_ok_and(|cwd| cwd.to_string_lossy().starts_with(wanted));
-    (names || works_in).then_some(Node { kind, pid })
+    let works_in = std::fs::read_link(process.join("cwd")).unwrap_or_default();
+    let name = works_in.file_name().unwrap_or_default();
+    let name = name.to_string_lossy().into_owned();
+    let ours = names || works_in.to_string_lossy().starts_with(wanted);
+    ours.then_some(Node { kind, name, pid })
 }

@@ -105,11 +105,19 @@ impl Service {
         User::new(Arc::new(identity.unwrap()), &Env::real())
     }
 
-    /// The channel's orderer, found by the channel's configuration.
+    /// The channel's first orderer, found by the channel's configuration.
     ///
     /// # Panics
     /// When no peer gives the configuration.
     pub async fn orderer(&self) -> Orderer {
+        self.orderers().await.swap_remove(0)
+    }
+
+    /// The channel's orderers, in the order of their names, found by the channel's configuration.
+    ///
+    /// # Panics
+    /// When no peer gives the configuration.
+    pub async fn orderers(&self) -> Vec<Orderer> {
         let own = PeerAdmin::new(self.peer(), self.user());
         let block = own.config_block(&self.said().channel).await.unwrap();
         let config = ChannelConfig::from_block(&block).unwrap();
@@ -121,8 +129,10 @@ impl Service {
             .map(|c| c.to_pem())
             .collect();
         let tls = ClientTls::from_pem(&org.msp_id, roots.join("\n").as_bytes(), None).unwrap();
-        let address = config.orderer_endpoints()[0].to_owned();
-        Orderer::new(&Endpoint::new(address, Some(tls))).unwrap()
+        let addresses = config.orderer_endpoints().into_iter();
+        addresses
+            .map(|address| Orderer::new(&Endpoint::new(address, Some(tls.clone()))).unwrap())
+            .collect()
     }
 
     /// The endpoint of the peer whose gateway was named, trusting `roots`.

@@ -59,10 +59,17 @@ fn refused(arguments: &[&str], words: &[&str]) {
 
 #[test]
 fn what_is_not_built_yet_is_refused_by_name() {
-    refused(&["--consensus", "raft"], &["raft"]);
-    refused(&["--consensus", "bft"], &["bft"]);
     refused(&["--sign", "sm2"], &["sm2"]);
     refused(&["--consensus", "paxos"], &["paxos"]);
+}
+
+#[test]
+fn a_number_of_orderers_that_makes_no_sense_is_refused() {
+    let even = ["--consensus", "raft", "--orderers", "2"];
+    refused(&even, &["1, 3, 5, 7", "etcdraft", "2"]);
+    let few = ["--consensus", "bft", "--orderers", "3"];
+    refused(&few, &["4, 5, 6", "sflic", "3"]);
+    refused(&["--orderers", "3"], &["must be one of 1 ", "solo"]);
 }
 
 #[test]

@@ -11,6 +11,9 @@ use crate::user::User;
 /// How long a transaction may take to be committed after it was sent.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// What an orderer says that has not joined the channel.
+const NOT_JOINED: &str = "channel does not exist";
+
 /// The nodes of a channel that a user works with.
 #[derive(Debug, Clone)]
 pub struct Network {
@@ -45,31 +48,31 @@ impl Network {
     }
 
     /// Sends a message to the first orderer that takes it. An orderer that refused it for what it
-    /// is ends the search; one that is away or busy does not.
+    /// is ends the search; one that is away or busy, or has not joined the channel, does not.
     pub async fn order(
         &self,
         envelope: selvage_proto::common::Envelope,
     ) -> Result<(), ClientError> {
-        use selvage_proto::common::Status::{InternalServerError, ServiceUnavailable};
         let none = "the channel needs an orderer".to_owned();
         let mut last = ClientError::Request(none);
         for orderer in &self.orderers {
             match orderer.broadcast(envelope.clone()).await {
                 Ok(()) => return Ok(()),
-                Err(ClientError::Broadcast {
-                    address,
-                    status,
-                    info,
-                }) if status != ServiceUnavailable && status != InternalServerError => {
-                    return Err(ClientError::Broadcast {
-                        address,
-                        status,
-                        info,
-                    });
-                }
+                Err(error) if is_final(&error) => return Err(error),
                 Err(error) => last = error,
             }
         }
         Err(last)
+    }
+}
+
+/// Whether every orderer would say the same.
+fn is_final(error: &ClientError) -> bool {
+    use selvage_proto::common::Status::{InternalServerError, ServiceUnavailable};
+    match error {
+        ClientError::Broadcast { status, info, .. } => {
+            !matches!(status, ServiceUnavailable | InternalServerError) && info != NOT_JOINED
+        }
+        _ => false,
     }
 }

@@ -59,8 +59,11 @@ async fn serve(router: Router, http: bool) -> (Endpoint, CancellationToken) {
 
 type Boxed<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, GrpcStatus>> + Send>>;
 
-/// Accepts messages; refuses and hangs up at the one with the payload `bad`, as Fabric's does.
-struct FakeOrderer;
+/// Accepts messages; refuses and hangs up at the one with the payload `bad`, and at every one when
+/// it has not joined the channel, as Fabric's does.
+struct FakeOrderer {
+    joined: bool,
+}
 
 #[tonic::async_trait]
 impl AtomicBroadcast for FakeOrderer {
@@ -71,13 +74,16 @@ impl AtomicBroadcast for FakeOrderer {
         &self,
         request: Request<Streaming<Envelope>>,
     ) -> Result<Response<Self::BroadcastStream>, GrpcStatus> {
-        let answers = request.into_inner().scan(false, |refused, message| {
+        let joined = self.joined;
+        let answers = request.into_inner().scan(false, move |refused, message| {
             if *refused {
                 return future::ready(None);
             }
             let bad = matches!(&message, Ok(m) if m.payload == "bad");
-            *refused = bad || message.is_err();
-            let (status, info) = if bad {
+            *refused = bad || !joined || message.is_err();
+            let (status, info) = if !joined {
+                (Status::BadRequest, "channel does not exist")
+            } else if bad {
                 (Status::BadRequest, "it is bad")
             } else {
                 (Status::Success, "")
@@ -107,7 +113,7 @@ fn message(payload: &'static str) -> Envelope {
 
 #[tokio::test]
 async fn broadcasts_share_a_stream_and_survive_a_refusal() {
-    let routes = Routes::new(AtomicBroadcastServer::new(FakeOrderer));
+    let routes = Routes::new(AtomicBroadcastServer::new(FakeOrderer { joined: true }));
     let (endpoint, stop) = serve(routes.into_axum_router(), false).await;
     let orderer = Orderer::new(&endpoint).expect("an endpoint");
     let many = (0..200).map(|_| orderer.broadcast(message("good")));
@@ -138,18 +144,22 @@ async fn broadcasts_share_a_stream_and_survive_a_refusal() {
         .await
         .expect("a new stream is opened");
 
+    let stranger = Routes::new(AtomicBroadcastServer::new(FakeOrderer { joined: false }));
+    let (stranger, stop_stranger) = serve(stranger.into_axum_router(), false).await;
     let network = Network {
         channel_id: "ch".to_owned(),
         endorsers: Vec::new(),
         orderers: vec![
             Orderer::new(&Endpoint::new("127.0.0.1:1", None)).expect("an endpoint"),
+            Orderer::new(&stranger).expect("an endpoint"),
             orderer.clone(),
         ],
     };
     network
         .order(message("good"))
         .await
-        .expect("the second orderer takes it");
+        .expect("the third orderer takes it");
+    stop_stranger.cancel();
     let refused = network.order(message("bad")).await.expect_err("refused");
     assert!(
         matches!(refused, ClientError::Broadcast { .. }),

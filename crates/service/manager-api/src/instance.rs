@@ -34,7 +34,8 @@ pub struct CreateRequestBody {
     pub database_type: Option<String>,
     /// Password of the resources and of the block-chain management.
     pub resource_password: Option<String>,
-    /// Ordering nodes.
+    /// Ordering nodes: 1 with `solo`; 1, 3, 5 or 7 with `etcdraft`, 3 without a word; 4 to 10 with
+    /// `SFLIC`, 4 without a word.
     pub orderer_node_number: Option<i32>,
     /// Whether nodes get an external address.
     pub use_eip: Option<bool>,
@@ -232,7 +233,7 @@ pub struct BasicInfo {
     pub purchase_type: String,
     /// `ECDSA`.
     pub sign_algorithm: String,
-    /// `solo`, lower case here.
+    /// `solo`, `etcdraft` or `sflic`, lower case here.
     pub consensus: String,
     /// 1, on demand.
     pub charging_mode: i32,

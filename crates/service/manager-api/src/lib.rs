@@ -6,7 +6,7 @@
 //!
 //! * what a body looks like on the wire ([`instance`], [`operation`], [`channel`], [`cert`],
 //!   [`agent`], [`chaincode`], [`console`]): the field names are BCS's, its mixed style included;
-//! * whether a body is acceptable ([`validate`]), with the defaults BCS documents;
+//! * whether a body is acceptable ([`validate`], [`consensus`]), with the defaults BCS documents;
 //! * which operations exist and which of them this build answers ([`table`]);
 //! * how a failure reads ([`error`]): `{"error_code":"BCS.…","error_msg":"…"}`.
 //!
@@ -17,6 +17,7 @@ pub mod agent;
 pub mod cert;
 pub mod chaincode;
 pub mod channel;
+pub mod consensus;
 pub mod console;
 pub mod error;
 pub mod instance;

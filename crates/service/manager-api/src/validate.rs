@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::consensus::Consensus;
 use crate::error::{ApiError, ErrorCode};
 use crate::instance::{BlockInfo, ChannelInfoV2, CreateRequestBody, OrgPeer};
 
@@ -23,6 +24,13 @@ pub struct CreateSpec {
     pub version_type: i32,
     /// `private` or `union`.
     pub blockchain_type: String,
+    /// How blocks are agreed on. Instances were made with one ordering node before there was a
+    /// choice.
+    #[serde(default)]
+    pub consensus: Consensus,
+    /// Ordering nodes.
+    #[serde(default = "one")]
+    pub orderers: u32,
     /// Peer organisations.
     pub orgs: Vec<OrgSpec>,
     /// Channels.
@@ -51,10 +59,16 @@ fn yes() -> bool {
     true
 }
 
+fn one() -> u32 {
+    1
+}
+
 impl std::fmt::Debug for CreateSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CreateSpec")
             .field("name", &self.name)
+            .field("consensus", &self.consensus)
+            .field("orderers", &self.orderers)
             .field("orgs", &self.orgs)
             .field("channels", &self.channels)
             .finish_non_exhaustive()
@@ -81,8 +95,8 @@ pub struct ChannelSpec {
     pub description: String,
 }
 
-/// Checks a creation request and fills in the defaults. What BCS has and this build lacks (Raft,
-/// FBFT, 国密, CouchDB, edge hosts, invitations) is refused by name.
+/// Checks a creation request and fills in the defaults. What BCS has and this build lacks (国密,
+/// CouchDB, edge hosts, invitations) is refused by name.
 pub fn create(body: &CreateRequestBody) -> Result<CreateSpec, ApiError> {
     let name = required(body.name.as_deref(), "name")?;
     display_name(name, "name")?;
@@ -103,7 +117,7 @@ pub fn create(body: &CreateRequestBody) -> Result<CreateSpec, ApiError> {
         "resource_password",
     )?)?;
     platform(body)?;
-    kernel(body)?;
+    let (consensus, orderers) = kernel(body)?;
     let (cluster_id, cluster_name) = cluster(body)?;
     let orgs = organisations(body.peer_orgs.as_deref())?;
     let channels = channels(body.channels.as_deref(), &orgs)?;
@@ -117,6 +131,8 @@ pub fn create(body: &CreateRequestBody) -> Result<CreateSpec, ApiError> {
             "blockchain_type",
             &["private", "union"],
         )?,
+        consensus,
+        orderers,
         orgs,
         channels,
         batch_timeout_s,
@@ -248,8 +264,8 @@ fn platform(body: &CreateRequestBody) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Refuses consensus and cryptography this build does not have.
-fn kernel(body: &CreateRequestBody) -> Result<(), ApiError> {
+/// The consensus and its ordering nodes. Refuses cryptography this build does not have.
+fn kernel(body: &CreateRequestBody) -> Result<(Consensus, u32), ApiError> {
     let version = body.fabric_version.as_deref().unwrap_or("2.2");
     if !["2.2", "2.0"].contains(&version) {
         return Err(ApiError::bad(format!(
@@ -265,22 +281,17 @@ fn kernel(body: &CreateRequestBody) -> Result<(), ApiError> {
         "consensus",
         &["solo", "etcdraft", "SFLIC", "kafka"],
     )?;
-    match consensus.as_str() {
-        "solo" => {}
-        "kafka" => return Err(ApiError::bad("consensus kafka needs Fabric 1.4; use solo")),
-        "etcdraft" => return Err(ApiError::not_built("consensus etcdraft (raft)")),
-        other => {
-            return Err(ApiError::not_built(&format!(
-                "consensus {other} (bft, FBFT)"
-            )));
+    let consensus = match consensus.as_str() {
+        "solo" => Consensus::Solo,
+        "etcdraft" => Consensus::Raft,
+        "kafka" => {
+            return Err(ApiError::bad(
+                "consensus kafka needs Fabric 1.4; use etcdraft",
+            ));
         }
-    }
-    if body.orderer_node_number.is_some_and(|n| n != 1) {
-        return Err(ApiError::bad(
-            "orderer_node_number must be 1 with consensus solo",
-        ));
-    }
-    Ok(())
+        _ => Consensus::Bft,
+    };
+    Ok((consensus, consensus.count(body.orderer_node_number)?))
 }
 
 fn cluster(body: &CreateRequestBody) -> Result<(String, String), ApiError> {
@@ -477,11 +488,36 @@ mod tests {
         assert_eq!(spec.channels[0].orgs, ["organization"]);
         assert_eq!(spec.blockchain_type, "private");
         assert!(!spec.node_ous);
-        // Requests kept before there was a choice meant NodeOUs.
+        assert_eq!((spec.consensus, spec.orderers), (Consensus::Solo, 1));
+    }
+
+    #[test]
+    fn requests_kept_before_there_was_a_choice_mean_what_they_meant() {
+        let spec = create(&minimal()).expect("acceptable");
         let mut kept = serde_json::to_value(&spec).expect("JSON");
-        kept.as_object_mut().expect("an object").remove("node_ous");
+        for choice in ["node_ous", "consensus", "orderers"] {
+            kept.as_object_mut().expect("an object").remove(choice);
+        }
         let kept: CreateSpec = serde_json::from_value(kept).expect("a request");
         assert!(kept.node_ous);
+        assert_eq!((kept.consensus, kept.orderers), (Consensus::Solo, 1));
+    }
+
+    #[test]
+    fn a_cluster_has_as_many_orderers_as_asked_for() {
+        let made = |consensus: &str, asked| {
+            let body = CreateRequestBody {
+                consensus: Some(consensus.into()),
+                orderer_node_number: asked,
+                ..minimal()
+            };
+            let spec = create(&body).expect("acceptable");
+            (spec.consensus, spec.orderers)
+        };
+        assert_eq!(made("etcdRaft", None), (Consensus::Raft, 3));
+        assert_eq!(made("etcdraft", Some(5)), (Consensus::Raft, 5));
+        assert_eq!(made("SFLIC", None), (Consensus::Bft, 4));
+        assert_eq!(made("sflic", Some(7)), (Consensus::Bft, 7));
     }
 
     fn check(change: impl FnOnce(&mut CreateRequestBody), code: ErrorCode, part: &str) {
@@ -541,6 +577,14 @@ mod tests {
             "orderer_node_number",
         );
         check(
+            |b| {
+                b.consensus = Some("etcdraft".into());
+                b.orderer_node_number = Some(4);
+            },
+            BadParameter,
+            "1, 3, 5, 7 with consensus etcdraft, not 4",
+        );
+        check(
             |b| b.volume_type = Some("evs".into()),
             MissingParameter,
             "evs_disk_type",
@@ -595,8 +639,6 @@ mod tests {
         let refuse = |change: fn(&mut CreateRequestBody), part: &str| {
             check(change, ErrorCode::NotBuilt, part);
         };
-        refuse(|b| b.consensus = Some("etcdraft".into()), "etcdraft");
-        refuse(|b| b.consensus = Some("sflic".into()), "SFLIC");
         refuse(|b| b.sign_algorithm = Some("SM2".into()), "sm2");
         refuse(|b| b.database_type = Some("couchdb".into()), "couchdb");
         refuse(|b| b.cluster_type = Some("ief".into()), "ief");

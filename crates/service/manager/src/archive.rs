@@ -369,11 +369,14 @@ impl Profile<'_> {
 mod tests {
     use super::*;
     use crate::network::{Folders, testing};
+    use selvage_manager_api::consensus::Consensus;
     use selvage_manager_api::validate::CreateSpec;
     use std::sync::Arc;
 
     fn site(dir: &Path) -> Site {
         let spec = CreateSpec {
+            consensus: Consensus::Raft,
+            orderers: 3,
             node_ous: false,
             ..testing::spec()
         };
@@ -448,6 +451,12 @@ mod tests {
             format!("grpcs://127.0.0.1:{}", org.nodes[0].port)
         );
         assert_eq!(value["channels"]["channel"]["chaincodes"][0], "assets");
+        for orderer in &site.network.orderer.nodes {
+            let url = &value["orderers"][&orderer.domain]["url"];
+            assert_eq!(url, &format!("grpcs://127.0.0.1:{}", orderer.port));
+            let named = value["channels"]["channel"]["orderers"].as_array();
+            assert!(named.expect("orderers").contains(&json!(orderer.domain)));
+        }
         let cert = value["organizations"][&org.hash]["signedCert"]["path"].as_str();
         assert!(cert.expect("path").starts_with("/certs/"), "{cert:?}");
         let refuse = |change: fn(&mut CfgRequestBody)| {

@@ -78,6 +78,9 @@ pub(crate) trait Fabric: Send + Sync {
         channel: &'a ChannelPlan,
     ) -> Answer<'a, ()>;
 
+    /// Channels an orderer serves.
+    fn orderer_channels<'a>(&'a self, site: &'a Site, node: &'a Node) -> Answer<'a, Vec<String>>;
+
     /// Makes a peer join a channel, unless it has.
     fn join_peer<'a>(
         &'a self,

@@ -122,6 +122,15 @@ impl Nodes {
             .collect()
     }
 
+    /// The administration of an orderer.
+    fn participation(site: &Site, node: &Node) -> Result<Participation, ManagerError> {
+        let org = &site.network.orderer;
+        let address = format!("127.0.0.1:{}", node.third_port);
+        let identity = site.folders.user(org, ADMIN).join("tls");
+        let endpoint = Self::endpoint(site, org, node, address, Some(&identity))?;
+        Participation::new(&endpoint).map_err(|e| failed(&node.name, &e))
+    }
+
     fn genesis(site: &Site, channel: &ChannelPlan) -> Result<Block, ManagerError> {
         let path = site.folders.genesis(&channel.name);
         Block::decode(read_limited(&path, MOST_BLOCK)?.as_slice())
@@ -155,20 +164,27 @@ impl Fabric for Nodes {
         channel: &'a ChannelPlan,
     ) -> Answer<'a, ()> {
         Box::pin(async move {
-            let org = &site.network.orderer;
-            let address = format!("127.0.0.1:{}", node.third_port);
-            let identity = site.folders.user(org, ADMIN).join("tls");
-            let endpoint = Self::endpoint(site, org, node, address, Some(&identity))?;
-            let api = Participation::new(&endpoint).map_err(|e| failed(&node.name, &e))?;
-            let known = api.list().await.map_err(|e| failed(&node.name, &e))?;
-            if known.iter().any(|c| c.name == channel.name) {
+            if self
+                .orderer_channels(site, node)
+                .await?
+                .contains(&channel.name)
+            {
                 return Ok(());
             }
             let block = Self::genesis(site, channel)?;
-            api.join(&block, self.env.rng.as_ref())
+            Self::participation(site, node)?
+                .join(&block, self.env.rng.as_ref())
                 .await
                 .map_err(|e| failed(&node.name, &e))?;
             Ok(())
+        })
+    }
+
+    fn orderer_channels<'a>(&'a self, site: &'a Site, node: &'a Node) -> Answer<'a, Vec<String>> {
+        Box::pin(async move {
+            let known = Self::participation(site, node)?.list().await;
+            let known = known.map_err(|e| failed(&node.name, &e))?;
+            Ok(known.into_iter().map(|c| c.name).collect())
         })
     }
 

@@ -26,7 +26,7 @@ use crate::driver::local::{LocalDriver, Programs};
 use crate::driver::{Driver, Observation};
 use crate::error::ManagerError;
 use crate::fabric::{Fabric, Site};
-use crate::network::{Folders, Network, Node, Org, OrgKind, node_config};
+use crate::network::{ChannelPlan, Folders, Network, Node, Org, OrgKind, node_config};
 use crate::nodes::Nodes;
 use crate::operations::{self, CreateParts, DeleteParts, Plan, creation, deletion, fresh_record};
 use crate::sample::{self, Sample};
@@ -407,14 +407,7 @@ impl Manager {
             }
             let mut done = true;
             for channel in &site.network.channels {
-                let joined = match org.kind {
-                    OrgKind::Orderer => self.inner.fabric.join_orderer(site, node, channel).await,
-                    OrgKind::Peer if channel.orgs.contains(&org.name) => {
-                        self.inner.fabric.join_peer(site, org, node, channel).await
-                    }
-                    OrgKind::Peer => Ok(()),
-                };
-                if let Err(error) = joined {
+                if let Err(error) = self.rejoin_channel(site, org, node, channel).await {
                     done = false;
                     tracing::warn!(node = node.name, channel = channel.name, %error, "not joined");
                 }
@@ -422,6 +415,37 @@ impl Manager {
             if done {
                 self.inner.looked_at.lock().insert(id, pid);
             }
+        }
+    }
+
+    /// An orderer of a cluster is the exception: without the log that it lost it could break promises
+    /// it made to the others.
+    async fn rejoin_channel(
+        &self,
+        site: &Site,
+        org: &Org,
+        node: &Node,
+        channel: &ChannelPlan,
+    ) -> Result<(), ManagerError> {
+        let fabric = &self.inner.fabric;
+        match org.kind {
+            OrgKind::Orderer if org.nodes.len() > 1 => {
+                let known = fabric.orderer_channels(site, node).await?;
+                if known.contains(&channel.name) {
+                    return Ok(());
+                }
+                Err(ManagerError::Driver(
+                    "its blocks and its log are gone, so it takes no part any more and the other \
+                     orderers go on without it; remove it from the channel's consenters and add \
+                     it with a new certificate"
+                        .to_owned(),
+                ))
+            }
+            OrgKind::Orderer => fabric.join_orderer(site, node, channel).await,
+            OrgKind::Peer if channel.orgs.contains(&org.name) => {
+                fabric.join_peer(site, org, node, channel).await
+            }
+            OrgKind::Peer => Ok(()),
         }
     }
 

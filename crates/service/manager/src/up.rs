@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use selvage_manager_api::cert::{CertType, CfgRequestBody};
+use selvage_manager_api::consensus::Consensus;
 use selvage_manager_api::instance::{
     BlockInfo, CceClusterInfo, ChannelInfoV2, CreateRequestBody, OrgPeer,
 };
@@ -37,8 +38,11 @@ const HEALTHY: Duration = Duration::from_secs(120);
 pub struct UpRequest {
     /// Peer organisations, one peer each.
     pub orgs: u32,
-    /// `solo`; the others are refused by the API.
+    /// `solo`, `etcdraft` or `SFLIC`.
     pub consensus: String,
+    /// Ordering nodes; as many as the consensus usually has without a word.
+    #[serde(default)]
+    pub orderers: Option<u32>,
     /// `ECDSA`; the other is refused by the API.
     pub sign_algorithm: String,
     /// `node`, `go`, or nothing.
@@ -145,6 +149,9 @@ fn body(request: &UpRequest) -> CreateRequestBody {
         version_type: Some(4),
         fabric_version: Some("2.2".to_owned()),
         consensus: Some(request.consensus.clone()),
+        orderer_node_number: request
+            .orderers
+            .map(|n| i32::try_from(n).unwrap_or(i32::MAX)),
         sign_algorithm: Some(request.sign_algorithm.clone()),
         enterprise_project_id: Some("0".to_owned()),
         resource_password: Some(random::password()),
@@ -181,18 +188,34 @@ fn body(request: &UpRequest) -> CreateRequestBody {
 
 /// A line for a person when the network that is there is not the one asked for.
 fn differs(row: &InstanceRow, request: &UpRequest) -> Option<String> {
-    let same = row.spec.orgs.len() == request.orgs as usize
-        && row.spec.sample_chaincode == request.chaincode
-        && row.spec.node_ous == request.node_ous;
-    let chaincode = row.spec.sample_chaincode.as_deref().unwrap_or("NONE");
+    let spec = &row.spec;
+    let consensus = spec.consensus.wire();
+    let same = spec.orgs.len() == request.orgs as usize
+        && consensus.eq_ignore_ascii_case(&request.consensus)
+        && request.orderers.is_none_or(|n| n == spec.orderers)
+        && spec.sample_chaincode == request.chaincode
+        && spec.node_ous == request.node_ous;
+    let chaincode = spec.sample_chaincode.as_deref().unwrap_or("NONE");
     (!same).then(|| {
         format!(
-            "the network in this folder stays as it was made: --orgs {} --chaincode {chaincode} \
-             --node-ous {}; choose another folder with --data for another network",
-            row.spec.orgs.len(),
-            row.spec.node_ous
+            "the network in this folder stays as it was made: --consensus {} --orderers {} \
+             --orgs {} --chaincode {chaincode} --node-ous {}; choose another folder with --data \
+             for another network",
+            word(spec.consensus),
+            spec.orderers,
+            spec.orgs.len(),
+            spec.node_ous
         )
     })
+}
+
+/// A consensus as the command line calls it.
+fn word(consensus: Consensus) -> &'static str {
+    match consensus {
+        Consensus::Solo => "solo",
+        Consensus::Raft => "raft",
+        Consensus::Bft => "bft",
+    }
 }
 
 fn refused(error: &selvage_manager_api::ApiError) -> ManagerError {

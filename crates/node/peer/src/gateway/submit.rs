@@ -24,6 +24,9 @@ use crate::report;
 /// What an orderer of a BFT cluster says to a transaction that another one passed on already.
 const EXISTS_ALREADY: &str = "failed to submit request: request already exists";
 
+/// What an orderer says that has not joined the channel.
+const NOT_JOINED: &str = "channel does not exist";
+
 /// An orderer and the connection to it, which is opened with the first call.
 #[derive(Clone)]
 pub(super) struct OrdererNode {
@@ -160,7 +163,8 @@ impl Gateway {
             }
             let text = unsuccessful(&response);
             tracing::warn!(orderer = %node.address, "{text}");
-            if (400..500).contains(&response.status) {
+            // Fabric's gateway gives up here when the orderer is to join yet, or lost its data.
+            if (400..500).contains(&response.status) && response.info != NOT_JOINED {
                 return Err(Status::aborted(text));
             }
             // Fabric leaves its client guess here; a full disk, say, is worth a word.

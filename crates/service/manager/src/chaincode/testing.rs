@@ -81,6 +81,10 @@ impl Fabric for Peers {
         Box::pin(async { Ok(()) })
     }
 
+    fn orderer_channels<'a>(&'a self, _: &'a Site, _: &'a Node) -> Answer<'a, Vec<String>> {
+        Box::pin(async { Ok(vec![]) })
+    }
+
     fn join_peer<'a>(
         &'a self,
         _: &'a Site,

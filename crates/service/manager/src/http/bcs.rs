@@ -8,6 +8,7 @@ use http::{HeaderValue, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use selvage_manager_api::cert::{CertType, CfgRequestBody};
 use selvage_manager_api::channel::{Channel, ListBlockchainChannelsResponse};
+use selvage_manager_api::consensus::MAX_ORDERERS;
 use selvage_manager_api::instance::{
     BasicInfo, BlockInfo, BlockchainInfo, ChannelInfo, CreateRequestBody, InstanceSpc,
     InstanceStatus, ListBlockchainsResponse, ListQuotasResponse, NodeGroupStatus, Org, PeerAddress,
@@ -29,8 +30,6 @@ use crate::store::{InstanceRow, InstanceState, OperationFilter};
 
 /// Version of the service: BCS's 4.x speaks Fabric 2.2's protocols.
 const SERVICE_VERSION: &str = "4.0.0";
-/// Ordering nodes an instance may have with the consensus this build has.
-const MAX_ORDERERS: i32 = 1;
 /// Tenants a consortium may have, in BCS.
 const MAX_MEMBERS: i32 = 5;
 
@@ -177,7 +176,7 @@ impl Server {
                 name: c.name.clone(),
                 description: c.description.clone(),
                 create_time: clock::rfc3339(row.created_ns),
-                consensus: "solo".to_owned(),
+                consensus: row.spec.consensus.wire().to_owned(),
                 peers: peers_by_org(network, c),
                 consensus_nodes: BTreeMap::from([(
                     network.orderer.name.clone(),
@@ -414,7 +413,7 @@ fn basic_info(row: &InstanceRow, seen: &[Seen<'_>], portal: &str) -> BasicInfo {
         service_type: spec.blockchain_type.clone(),
         purchase_type: "normal".to_owned(),
         sign_algorithm: "ECDSA".to_owned(),
-        consensus: "solo".to_owned(),
+        consensus: spec.consensus.wire().to_owned(),
         charging_mode: 1,
         version_type: spec.version_type,
         database_type: "goleveldb".to_owned(),

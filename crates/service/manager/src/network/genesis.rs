@@ -14,7 +14,7 @@ use selvage_channel::genesis::{
 use selvage_identity::policy::build;
 use selvage_manager_api::validate::CreateSpec;
 
-use super::{ChannelPlan, Folders, Network, Org, OrgKind, endorser};
+use super::{ChannelPlan, Folders, Network, Org, OrgKind, consensus, endorser};
 use crate::error::ManagerError;
 use crate::files::{read_limited, write_public};
 use crate::{clock, random};
@@ -99,7 +99,7 @@ fn profile(
             organizations: vec![organization(network, &network.orderer, folders)?],
             capabilities: capabilities("V2_0"),
             policies: policies(&for_orderer),
-            ..Orderer::default()
+            ..consensus::section(spec.consensus, network, folders)?
         }),
         application: Some(Application {
             organizations: network
@@ -110,7 +110,7 @@ fn profile(
             policies: policies(&for_application),
             ..Application::default()
         }),
-        capabilities: capabilities("V2_0"),
+        capabilities: capabilities(consensus::capability(spec.consensus)),
         policies: policies(&usual()),
         ..Profile::default()
     })

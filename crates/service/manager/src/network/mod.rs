@@ -1,6 +1,7 @@
 //! An instance's network on paper: names, domains and ports in BCS's forms, the folders that hold
 //! its key material, its genesis blocks and its nodes' configuration.
 
+mod consensus;
 pub(crate) mod endorser;
 pub(crate) mod genesis;
 pub(crate) mod keys;

@@ -141,7 +141,7 @@ impl Network {
     pub(crate) fn name(instance: &str, spec: &CreateSpec, host: &str) -> Self {
         Self {
             host: host.to_owned(),
-            orderer: Org::new(instance, ORDERER_ORG, OrgKind::Orderer, 1),
+            orderer: Org::new(instance, ORDERER_ORG, OrgKind::Orderer, spec.orderers),
             peers: spec
                 .orgs
                 .iter()
@@ -280,11 +280,12 @@ mod tests {
     use super::*;
     use crate::network::testing;
 
-    /// The channel has one of the two organisations only.
+    /// The channel has one of the two organisations only; three nodes order it.
     fn spec() -> CreateSpec {
         let mut spec = testing::spec();
         spec.name = "test".into();
         spec.channels[0].orgs.truncate(1);
+        spec.orderers = 3;
         spec
     }
 
@@ -305,8 +306,9 @@ mod tests {
         assert_ne!(network.peers[0].hash, network.peers[1].hash);
         let channel = network.channel("channel").expect("there").clone();
         assert_eq!(network.members(&channel).count(), 1);
-        assert_eq!(network.ports_needed(), 12);
-        let ports: Vec<u16> = (1..=12).collect();
+        assert_eq!(network.orderer.nodes.len(), 3);
+        assert_eq!(network.ports_needed(), 18);
+        let ports: Vec<u16> = (1..=18).collect();
         network.give_ports(&ports);
         assert_eq!(network.ports(), ports);
         // Networks kept before there was a choice have NodeOUs.

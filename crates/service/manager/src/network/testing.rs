@@ -1,5 +1,6 @@
 //! A small network for unit tests.
 
+use selvage_manager_api::consensus::Consensus;
 use selvage_manager_api::validate::{ChannelSpec, CreateSpec, OrgSpec};
 
 use super::Network;
@@ -9,6 +10,8 @@ pub(crate) fn spec() -> CreateSpec {
         name: "test-net".into(),
         version_type: 4,
         blockchain_type: "private".into(),
+        consensus: Consensus::Solo,
+        orderers: 1,
         orgs: vec![
             OrgSpec {
                 name: "org1".into(),

@@ -1,13 +1,14 @@
 //! Every step done twice, failed once and taken back. Only the processes and their answers are
 //! replaced; names, folders, keys, blocks and the database are real.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use selvage_client::{Definition, Invocation};
+use selvage_manager_api::consensus::Consensus;
 use selvage_manager_api::operation::{OperationStatus, OperationType};
 use selvage_manager_api::validate::CreateSpec;
 use selvage_proto::lifecycle::query_chaincode_definitions_result::ChaincodeDefinition as Committed;
@@ -95,6 +96,10 @@ impl Fabric for Stand {
             self.joined.lock().push(node.name.clone());
             Ok(())
         })
+    }
+
+    fn orderer_channels<'a>(&'a self, _: &'a Site, _: &'a Node) -> Answer<'a, Vec<String>> {
+        Box::pin(async { Ok(vec![]) })
     }
 
     fn join_peer<'a>(
@@ -221,7 +226,11 @@ impl Bench {
             _dir: dir,
             store,
             stand: Arc::default(),
-            spec: testing::spec(),
+            spec: CreateSpec {
+                consensus: Consensus::Raft,
+                orderers: 3,
+                ..testing::spec()
+            },
             project,
         }
     }
@@ -330,8 +339,9 @@ async fn a_creation_makes_everything_and_a_deletion_leaves_nothing() {
     assert_eq!(bench.create().await, OperationStatus::Finished);
     let instance = bench.instance().await.expect("there");
     assert_eq!(instance.state, InstanceState::Ready);
-    assert_eq!(bench.stand.running.lock().len(), 4);
-    assert_eq!(bench.stand.joined.lock().len(), 4);
+    assert_eq!(bench.stand.running.lock().len(), 6);
+    let joined: BTreeSet<String> = bench.stand.joined.lock().iter().cloned().collect();
+    assert_eq!(joined.len(), 6, "three orderers and three peers");
     let record = bench.last().await.record;
     assert_eq!(record.operation_status, OperationStatus::Finished);
     let preparation = &record.operation_process["Preparation"];
