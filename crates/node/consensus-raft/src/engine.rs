@@ -114,6 +114,8 @@ pub struct Raft {
     pub(crate) ticks: u64,
     pub(crate) campaign: Option<Campaign>,
     pub(crate) active: Vec<u64>,
+    /// Whether what other nodes sent here goes on to the next leader.
+    pub(crate) handing_on: bool,
     /// The tick in which each consenter was last heard.
     pub(crate) heard_of: BTreeMap<u64, u64>,
     /// The tick in which the leader was last heard.
@@ -167,17 +169,24 @@ impl Raft {
         }
         let ticks = self.ticks;
         let leader = self.leader;
-        // What other nodes sent here goes no further: they send it to the right one themselves.
-        if let Some(held) = self.waiting.get_mut(place)
-            && leader != 0
-            && held.own
-        {
-            held.placed = Some(ticks);
-            out.push(Effect::Forward {
-                to: leader,
-                submission: held.submission.clone(),
-                is_config: held.is_config,
-            });
+        // What other nodes sent here goes no further: they send it to the right one themselves. But
+        // where this node stepped down on purpose they may not: Fabric's never send twice.
+        let hand_on = self.handing_on;
+        let Some(held) = self.waiting.get_mut(place) else {
+            return;
+        };
+        if leader == 0 || !(held.own || hand_on) {
+            return;
+        }
+        held.placed = Some(ticks);
+        let own = held.own;
+        out.push(Effect::Forward {
+            to: leader,
+            submission: held.submission.clone(),
+            is_config: held.is_config,
+        });
+        if !own {
+            self.waiting.remove(place);
         }
     }
 
@@ -186,6 +195,7 @@ impl Raft {
         for place in self.waiting.unplaced() {
             self.place(place, out);
         }
+        self.handing_on &= self.leader == 0;
     }
 
     /// Orders a message as the leader, or leaves it for later.

@@ -27,7 +27,8 @@ impl Raft {
 
     /// Ends leading: what was gathered goes to the next leader.
     pub(crate) fn end_leading(&mut self, out: &mut Vec<Effect>) {
-        self.leading = None;
+        let leading = self.leading.take();
+        self.handing_on = leading.is_some_and(|leading| leading.abdicating);
         let _ = self.batcher.flush(out);
         self.waiting.unplace_all();
     }

@@ -135,6 +135,7 @@ impl Raft {
             ticks: 0,
             campaign: None,
             active: Vec::new(),
+            handing_on: false,
             heard_of: Default::default(),
             heard: 0,
             silent: false,

@@ -135,6 +135,10 @@ impl Cluster {
         self.nodes[index].up.as_ref().unwrap()
     }
 
+    pub(crate) fn is_ours(&self, index: usize) -> bool {
+        matches!(self.nodes[index].up, Some(Up::Ours(_)))
+    }
+
     pub(crate) fn client(&self, index: usize) -> Client {
         self.world.client_at(self.up(index).port())
     }

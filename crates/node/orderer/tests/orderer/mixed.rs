@@ -18,18 +18,21 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Orders by a node until it is told success: Fabric's refuses while nobody leads.
 async fn order(cluster: &mut Cluster, index: usize, data: &[u8]) {
     let client = cluster.client(index);
-    for _ in 0..100 {
+    for _ in 0..300 {
         let answer = client.broadcast_one(client.transaction(CHANNEL, data));
         let answer = tokio::time::timeout(PATIENCE, answer).await;
         let (status, info) = answer.unwrap_or_else(|_| panic!("node {index} does not answer"));
         if status == Status::Success {
-            cluster.accepted += 1;
+            // Fabric's says so before it is sure, and may lose the message when leaders change.
+            cluster.accepted += usize::from(cluster.is_ours(index));
             return;
         }
-        assert_eq!(status, Status::ServiceUnavailable, "{info}");
+        // Fabric's does not know a channel while it turns from follower to consenter or back.
+        let turning = status == Status::BadRequest && info == "channel does not exist";
+        assert!(turning || status == Status::ServiceUnavailable, "{info}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    panic!("node {index} refuses for ten seconds");
+    panic!("node {index} refuses for half a minute");
 }
 
 async fn load(cluster: &mut Cluster, nodes: &[usize], count: u8) {
@@ -101,15 +104,14 @@ async fn our_orderers_join_lead_follow_and_leave_a_cluster_of_fabrics() {
     cluster
         .becomes(1, "\"consensusRelation\":\"consenter\"")
         .await;
-    cluster.raft_consenters(3, &[0, 4, 1]).await;
-    cluster
-        .becomes(3, "\"consensusRelation\":\"follower\"")
-        .await;
-    cluster.raft_consenters(0, &[0, 1]).await;
-    cluster
-        .becomes(4, "\"consensusRelation\":\"follower\"")
-        .await;
-    load(&mut cluster, &[0, 1], 5).await;
+    for (by, left, out) in [(3, &[0, 4, 1][..], 3), (0, &[0, 1], 4)] {
+        cluster.raft_consenters(by, left).await;
+        // A leader of Fabric's says nothing more to whoever is out: a newer block does.
+        load(&mut cluster, &[0, 1], 3).await;
+        cluster
+            .becomes(out, "\"consensusRelation\":\"follower\"")
+            .await;
+    }
     cluster.level(&[0, 1, 3, 4]).await;
     cluster.stop_all().await;
 }
