@@ -39,6 +39,10 @@ test: build ## Set up, then run every check and every test
 	cargo xtask tidy
 	SELVAGE_BIN=$(CURDIR)/build/bin cargo test --release --locked --workspace --no-fail-fast
 
+.PHONY: fuzz
+fuzz: ## Fuzz one decoder with libFuzzer: TARGET=name SECONDS=60
+	@tools/fuzz/run.sh "$(TARGET)" "$(or $(SECONDS),60)"
+
 .PHONY: bench
 bench: build ## Measure; prints figures, changes nothing
 	tools/bench/run.py

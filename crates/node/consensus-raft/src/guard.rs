@@ -42,6 +42,10 @@ pub(crate) fn check(
     let message = message
         .into_raft()
         .map_err(|error| Verdict::Ignore(error.to_string()))?;
+    if message.term == 0 {
+        // To Raft that is a message of this node to itself; it would answer one without a term.
+        return ignore("it has no term");
+    }
     let log = &node.raft.raft_log;
     match message.get_msg_type() {
         MessageType::MsgAppend => check_append(node, &message)?,
@@ -68,16 +72,18 @@ pub(crate) fn check(
 }
 
 /// Entries follow each other, are no newer than their leader's term, and agree with what is
-/// committed here.
+/// committed here. Only the place before the first entry has term 0; the `raft` crate takes that
+/// for the term of every place it does not have, and would find entries there.
 fn check_append(node: &RawNode<Log>, message: &eraftpb::Message) -> Result<(), Verdict> {
     let log = &node.raft.raft_log;
     let (mut index, mut term) = (message.index, message.log_term);
-    if term > message.term || index.checked_add(message.entries.len() as u64).is_none() {
+    let has_end = index.checked_add(message.entries.len() as u64).is_some();
+    if term > message.term || (term == 0) != (index == 0) || !has_end {
         return ignore("its entries cannot be");
     }
     for entry in message.entries.iter() {
         index += 1;
-        if entry.index != index || entry.term < term || entry.term > message.term {
+        if entry.index != index || entry.term < term.max(1) || entry.term > message.term {
             return ignore("its entries do not follow each other");
         }
         term = entry.term;
@@ -99,12 +105,12 @@ fn check_append(node: &RawNode<Log>, message: &eraftpb::Message) -> Result<(), V
 fn check_snapshot(message: &eraftpb::Message) -> Result<(), Verdict> {
     let snapshot = message.get_snapshot();
     let metadata = snapshot.get_metadata();
-    if metadata.index == 0 || metadata.term > message.term {
+    if metadata.index == 0 || metadata.term == 0 || metadata.term > message.term {
         return ignore("its snapshot has no place in the log");
     }
-    let voters = &metadata.get_conf_state().voters;
-    if voters.is_empty() || voters.contains(&0) {
-        return ignore("its snapshot names no voters");
+    let voters = wire::ConfState::from_raft(metadata.get_conf_state());
+    if voters.voters.is_empty() || !voters.names_each_once() {
+        return ignore("its snapshot names no voters, or one twice");
     }
     match Block::decode(snapshot.data.clone()) {
         Ok(block) if block.header.is_some() => Ok(()),

@@ -79,6 +79,12 @@ fn senders_and_receivers_are_who_they_say() {
     check_one(astray, "ignored: it is meant for 3");
     let inner = message(MessageType::MsgHup);
     check_one(inner, "ignored: unknown kind 0");
+    // Raft would stop the process when it answers this one.
+    let timeless = wire::Message {
+        term: 0,
+        ..message(MessageType::MsgRequestPreVote)
+    };
+    check_one(timeless, "ignored: it has no term");
     let verdict = check(&node(), 1, 2, Bytes::from_static(b"\xff\xff"));
     assert!(matches!(verdict, Err(Verdict::Ignore(_))));
 }
@@ -106,6 +112,14 @@ fn entries_follow_each_other_and_agree_with_what_is_committed() {
         "ignored: its entries do not follow",
     );
     check_one(append(5, 3, &[]), "ignored: its entries cannot be");
+    // Places that are not there have term 0 for Raft: it would commit what it does not have.
+    check_one(append(6, 0, &[]), "ignored: its entries cannot be");
+    check_one(append(0, 1, &[]), "ignored: its entries cannot be");
+    check_one(append(0, 0, &[]), "ok");
+    check_one(
+        append(0, 0, &[(1, 0)]),
+        "ignored: its entries do not follow",
+    );
     check_one(
         append(u64::MAX, 1, &[(0, 2)]),
         "ignored: its entries cannot be",
@@ -159,13 +173,25 @@ fn snapshots_hold_a_block_and_name_voters() {
         snapshot(0, &[1], block.clone()),
         "ignored: its snapshot has no place",
     );
+    let mut timeless = snapshot(9, &[1, 2, 3], block.clone());
+    if let Some(snapshot) = &mut timeless.snapshot {
+        snapshot.metadata = snapshot
+            .metadata
+            .take()
+            .map(|m| wire::SnapshotMetadata { term: 0, ..m });
+    }
+    check_one(timeless, "ignored: its snapshot has no place");
     check_one(
         snapshot(9, &[], block.clone()),
         "ignored: its snapshot names no voters",
     );
     check_one(
-        snapshot(9, &[1, 0], block),
+        snapshot(9, &[1, 0], block.clone()),
         "ignored: its snapshot names no voters",
+    );
+    check_one(
+        snapshot(9, &[1, 2, 2], block),
+        "ignored: its snapshot names no voters, or one twice",
     );
     check_one(
         snapshot(9, &[1], Vec::new()),

@@ -90,7 +90,7 @@ impl Log {
                     let entry = entry
                         .into_raft()
                         .map_err(|error| LogError::Malformed(error.to_string()))?;
-                    if entry.index > log.last() + 1 {
+                    if entry.index > log.last().saturating_add(1) {
                         return Err(LogError::Gap {
                             got: entry.index,
                             last: log.last(),
@@ -102,6 +102,12 @@ impl Log {
                 }
                 SNAPSHOT => {
                     let snapshot = wire::Snapshot::decode(body).map_err(malformed)?;
+                    let metadata = snapshot.metadata.as_ref();
+                    let voters = metadata.and_then(|m| m.conf_state.as_ref());
+                    if voters.is_some_and(|voters| !voters.names_each_once()) {
+                        let reason = "a snapshot names a voter twice, or number 0";
+                        return Err(LogError::Malformed(reason.to_owned()));
+                    }
                     log.restart_from(snapshot);
                 }
                 other => return Err(LogError::UnknownRecord(other)),
@@ -296,6 +302,27 @@ mod tests {
 
     fn places(log: &Log) -> Vec<(u64, u64)> {
         log.entries.iter().map(|e| (e.index, e.term)).collect()
+    }
+
+    #[test]
+    fn a_snapshot_that_names_a_voter_twice_is_refused() {
+        let snapshot = |voters: &[u64]| wire::Snapshot {
+            data: Bytes::new(),
+            metadata: Some(wire::SnapshotMetadata {
+                conf_state: Some(wire::ConfState {
+                    voters: voters.to_vec(),
+                    learners: vec![4],
+                }),
+                index: 7,
+                term: 2,
+            }),
+        };
+        let replay = |voters: &[u64]| Log::replay(&[snapshot_record(&snapshot(voters))]);
+        assert_eq!(replay(&[1, 2, 3]).expect("a log").last(), 7);
+        for voters in [&[1, 2, 2][..], &[1, 0], &[1, 4]] {
+            let refused = replay(voters).expect_err("no such voters");
+            assert!(matches!(refused, LogError::Malformed(_)), "{voters:?}");
+        }
     }
 
     #[test]

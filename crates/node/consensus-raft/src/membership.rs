@@ -92,6 +92,11 @@ impl Membership {
                 consenters: config.consenters.len(),
             });
         }
+        let unique: BTreeSet<u64> = metadata.consenter_ids.iter().copied().collect();
+        if unique.contains(&0) || unique.len() != metadata.consenter_ids.len() {
+            let reason = "block metadata gives a consenter number 0, or two the same number";
+            return Err(MembershipError::Invalid(reason.to_owned()));
+        }
         let ids = metadata.consenter_ids.iter().copied();
         let consenters = ids.zip(config.consenters.iter().cloned()).collect();
         Ok(Self {
@@ -301,6 +306,32 @@ mod tests {
             Err(error) => error.to_string(),
         };
         assert_eq!(text, expected, "{new}");
+    }
+
+    #[test]
+    fn consenters_have_numbers_of_their_own() {
+        let at = |ids: &[u64]| {
+            let value = BlockMetadata {
+                consenter_ids: ids.to_vec(),
+                next_consenter_id: 9,
+                raft_index: 7,
+            };
+            let outer = Metadata {
+                value: value.encode_to_vec().into(),
+                signatures: Vec::new(),
+            };
+            let config = ConfigMetadata {
+                consenters: consenters("abc"),
+                options: None,
+            };
+            Membership::at(&outer.encode_to_vec().into(), &config)
+        };
+        assert!(at(&[3, 1, 8]).is_ok());
+        // Raft stops the process for a node of number 0.
+        for ids in [[0, 1, 2], [1, 2, 2]] {
+            let refused = at(&ids).expect_err("no such numbers");
+            assert!(matches!(refused, MembershipError::Invalid(_)), "{refused}");
+        }
     }
 
     #[test]

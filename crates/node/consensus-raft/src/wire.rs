@@ -4,6 +4,8 @@
 //! maintained and has a known weakness with hostile input. So bytes from the network and from the
 //! journal are decoded by these types only, and converted.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use raft::eraftpb;
 
@@ -173,6 +175,14 @@ impl Entry {
 }
 
 impl ConfState {
+    /// Whether each node is named once, and none has number 0. The `raft` crate stops the process
+    /// where that is not so.
+    pub(crate) fn names_each_once(&self) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut all = self.voters.iter().chain(&self.learners);
+        all.all(|id| *id != 0 && seen.insert(*id))
+    }
+
     pub(crate) fn from_raft(state: &eraftpb::ConfState) -> Self {
         Self {
             voters: state.voters.clone(),

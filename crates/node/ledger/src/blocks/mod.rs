@@ -189,7 +189,7 @@ impl BlockStore {
                 file.sync_data()?;
             }
             let inner = self.inner.get_mut();
-            inner.info.height = first + scan.offsets.len() as u64;
+            inner.info.height = first.saturating_add(scan.offsets.len() as u64);
             inner.active = Some(Active {
                 first,
                 file,
@@ -234,8 +234,14 @@ impl BlockStore {
         if height == self.first_block() {
             return Ok(());
         }
-        let block = self.block(height - 1)?;
-        let header = block.header.unwrap_or_default();
+        let number = height - 1;
+        let header = self.block(number)?.header.unwrap_or_default();
+        if header.number != number {
+            // What follows counts on from the number inside the block.
+            let (file, offset) = self.locate(number)?;
+            let detail = "the number inside the block is another than its record's";
+            return Err(corrupt(&*file, offset, number, detail));
+        }
         self.inner.get_mut().info = info_after(&header);
         Ok(())
     }
@@ -486,7 +492,8 @@ impl BlockStore {
             if let Some(active) = inner.active.as_ref()
                 && number >= active.first
             {
-                let offset = active.offsets[(number - active.first) as usize];
+                let offset = active.offsets.get((number - active.first) as usize);
+                let offset = *offset.ok_or(BlockStoreError::NotFound { number })?;
                 return Ok((active.file.clone(), offset));
             }
             let after = inner.finished.partition_point(|&first| first <= number);
@@ -534,7 +541,7 @@ fn corrupt(file: &dyn DiskFile, offset: u64, block: u64, detail: &'static str) -
 
 fn info_after(header: &BlockHeader) -> ChainInfo {
     ChainInfo {
-        height: header.number + 1,
+        height: header.number.saturating_add(1),
         current_hash: sha256(&header_bytes(header)).to_vec().into(),
         previous_hash: header.previous_hash.clone(),
     }

@@ -67,9 +67,9 @@ pub(crate) fn scan(file: &dyn DiskFile, first: u64) -> Result<Scan, BlockStoreEr
     scan.end = SEGMENT_HEADER as u64;
     let mut block = Vec::new();
     while scan.end < len {
-        let number = first + scan.offsets.len() as u64;
+        let number = first.saturating_add(scan.offsets.len() as u64);
         let Some(header) = read_record(file, scan.end, len, number, &mut block)? else {
-            refuse_damage(file, scan.end, len, number, number + 1)?;
+            refuse_damage(file, scan.end, len, number, number.saturating_add(1))?;
             break;
         };
         scan.offsets.push(scan.end);
@@ -159,7 +159,8 @@ pub(crate) fn index_is_whole(
         return Ok(false);
     }
     let file = disk.open(&path, selvage_env::OpenMode::Read)?;
-    if file.len()? != INDEX_HEADER as u64 + 8 * count {
+    let expected = count.checked_mul(8).map(|n| n + INDEX_HEADER as u64);
+    if Some(file.len()?) != expected {
         return Ok(false);
     }
     let mut head = [0u8; INDEX_HEADER];

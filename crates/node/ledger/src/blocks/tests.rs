@@ -319,6 +319,41 @@ fn damage_is_named_or_cut_off() {
 }
 
 /// Finished segments are not read at start; their damage shows when they are.
+/// A record that looks whole and says another number than the block inside it: taken as it is, the
+/// store would count on from there and lose what it acknowledges next.
+#[test]
+fn a_block_under_another_number_is_refused() {
+    for number in [0, 7, u64::MAX] {
+        let disk = Arc::new(MemDisk::new());
+        let store = open(&disk).unwrap();
+        let mut blocks = chain(2);
+        store.append(&blocks[0]).unwrap();
+        let header = blocks[1].header.clone().unwrap();
+        blocks[1].header.as_mut().unwrap().number = number;
+        let raw = Bytes::from(blocks[1].encode_to_vec());
+        store.append_encoded(&[(header, raw)]).unwrap();
+        drop(store);
+        let error = open(&disk).unwrap_err().to_string();
+        assert!(error.contains("(block 1)"), "{error}");
+        assert!(error.contains("number inside the block"), "{error}");
+    }
+}
+
+/// File names are not ours alone to make: numbers at the end of their range are survived.
+#[test]
+fn segments_at_the_end_of_all_numbers_are_survived() {
+    let disk = Arc::new(MemDisk::new());
+    let dir = Path::new(DIR);
+    disk.create_dir_all(dir).unwrap();
+    for first in [0, u64::MAX - 1, u64::MAX] {
+        let path = segment::segment_path(dir, first);
+        let file = disk.open(&path, OpenMode::CreateNew).unwrap();
+        file.append(&record::segment_header(first)).unwrap();
+    }
+    let error = open(&disk).unwrap_err().to_string();
+    assert!(error.contains("block 0 is missing"), "{error}");
+}
+
 #[test]
 fn damage_in_old_segments_shows_on_reading() {
     let blocks = chain(20);

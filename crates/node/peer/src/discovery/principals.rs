@@ -19,6 +19,17 @@ use selvage_proto::msp::SerializedIdentity;
 /// last branches left out, which only costs choices, never correctness.
 const MAX_COMBINATIONS: usize = 10_000;
 
+/// Most principals in all combinations of one policy, for the same reason: combinations may be
+/// long.
+const MAX_PRINCIPALS: usize = 200_000;
+
+/// Most branches of one rule that are looked at. A rule that needs more cannot be planned.
+const MAX_BRANCHES: usize = 1000;
+
+/// Most combinations of each of two policies that are merged, and most that come of it: each is
+/// compared with each.
+const MAX_MERGED: usize = 1000;
+
 /// Deepest nesting of a policy that is followed.
 const MAX_DEPTH: usize = 32;
 
@@ -122,26 +133,50 @@ fn unfold(rule: &SignaturePolicy, ids: &[Principal], depth: usize) -> Option<Vec
                 return None;
             }
             let n = usize::try_from(gate.n).ok()?;
-            let branches = gate
+            if n > MAX_BRANCHES {
+                return None;
+            }
+            let mut branches = gate
                 .rules
                 .iter()
+                .take(MAX_BRANCHES)
                 .map(|rule| unfold(rule, ids, depth + 1))
                 .collect::<Option<Vec<_>>>()?;
-            let mut out = Vec::new();
+            // Nothing comes of a branch that nobody satisfies, and behind many others it would
+            // cost every combination of those to find out.
+            branches.retain(|combinations| !combinations.is_empty());
+            let mut out = Chosen::default();
             choose(&branches, n, Vec::new(), &mut out);
-            Some(out)
+            Some(out.sets)
         }
     }
 }
 
+/// Combinations as far as there is room for them.
+#[derive(Default)]
+struct Chosen {
+    sets: Vec<PrincipalSet>,
+    principals: usize,
+}
+
+impl Chosen {
+    fn is_full(&self) -> bool {
+        self.sets.len() >= MAX_COMBINATIONS || self.principals >= MAX_PRINCIPALS
+    }
+
+    fn push(&mut self, set: PrincipalSet) {
+        self.principals += set.len();
+        self.sets.push(set);
+    }
+}
+
 /// Picks `n` of the branches in every way, first branches first, and one combination of each.
-fn choose(rest: &[Vec<PrincipalSet>], n: usize, have: PrincipalSet, out: &mut Vec<PrincipalSet>) {
-    if out.len() >= MAX_COMBINATIONS {
+fn choose(rest: &[Vec<PrincipalSet>], n: usize, have: PrincipalSet, out: &mut Chosen) {
+    if out.is_full() {
         return;
     }
     if n == 0 {
-        out.push(have);
-        return;
+        return out.push(have);
     }
     let Some((first, others)) = rest.split_first() else {
         return;
@@ -167,16 +202,22 @@ pub(crate) fn merge_all(mut policies: Vec<Vec<PrincipalSet>>) -> Vec<PrincipalSe
 }
 
 /// The combinations that satisfy both policies, none of which contains another.
-fn merge(left: Vec<PrincipalSet>, right: Vec<PrincipalSet>) -> Vec<PrincipalSet> {
+fn merge(mut left: Vec<PrincipalSet>, mut right: Vec<PrincipalSet>) -> Vec<PrincipalSet> {
+    left.truncate(MAX_MERGED);
+    right.truncate(MAX_MERGED);
     let left_in_right = containments(&left, &right);
     let mut out: Vec<PrincipalSet> = Vec::new();
     for (i, containing) in &left_in_right {
-        out.extend(containing.iter().map(|j| cover(&left[*i], &right[*j])));
+        let room = MAX_MERGED.saturating_sub(out.len());
+        let covered = containing.iter().map(|j| cover(&left[*i], &right[*j]));
+        out.extend(covered.take(room));
     }
     let left = without(left, |i| left_in_right.contains_key(&i));
     let right_in_left = containments(&right, &left);
     for (i, containing) in &right_in_left {
-        out.extend(containing.iter().map(|j| cover(&right[*i], &left[*j])));
+        let room = MAX_MERGED.saturating_sub(out.len());
+        let covered = containing.iter().map(|j| cover(&right[*i], &left[*j]));
+        out.extend(covered.take(room));
     }
     // What contains a set of the other side is dealt with above; the rest is combined pairwise.
     let covering_right: Vec<usize> = left_in_right.values().flatten().copied().collect();
@@ -187,7 +228,7 @@ fn merge(left: Vec<PrincipalSet>, right: Vec<PrincipalSet>) -> Vec<PrincipalSet>
     let left = without(left, |i| covering_left.contains(&i));
     for a in &left {
         for b in &right {
-            if out.len() >= MAX_COMBINATIONS {
+            if out.len() >= MAX_MERGED {
                 return reduce(out);
             }
             out.push(cover(a, b));
@@ -334,6 +375,32 @@ mod tests {
             deep = out_of(1, vec![deep]);
         }
         assert!(satisfied_by(&policy(deep, &[("A", MspRoleType::Peer)])).is_empty());
+    }
+
+    /// Each of these would take for ever, all memory or the stack if it were followed to its end.
+    #[test]
+    fn policies_that_are_made_to_cost_much_do_not() {
+        use MspRoleType::Peer;
+        let orgs = [("A", Peer), ("B", Peer)];
+        let either = || out_of(1, vec![signed_by(0), signed_by(1)]);
+        let unfolded = |rule| satisfied_by(&policy(rule, &orgs));
+        let total = |sets: &[PrincipalSet]| sets.iter().map(Vec::len).sum::<usize>();
+        // Every combination of sixty choices, to find that the last branch cannot be satisfied.
+        let mut hopeless: Vec<_> = (0..60).map(|_| either()).collect();
+        hopeless.push(out_of(2, vec![signed_by(0)]));
+        assert!(unfolded(out_of(61, hopeless)).is_empty());
+        // A hundred thousand branches of one rule, of which one or all are needed.
+        let wide = || (0..100_000).map(|_| signed_by(0)).collect::<Vec<_>>();
+        assert_eq!(unfolded(out_of(1, wide())).len(), MAX_BRANCHES);
+        assert!(unfolded(out_of(100_000, wide())).is_empty());
+        // Long combinations, as many as there may be.
+        let long = (0..900).map(|_| either()).collect();
+        let long = unfolded(out_of(900, long));
+        assert!(total(&long) < MAX_PRINCIPALS + 900 && long.len() > 100);
+        // Two policies in which everything contains everything.
+        let many = || unfolded(out_of(20, (0..40).map(|_| signed_by(0)).collect()));
+        let merged = merge_all(vec![many(), many(), many()]);
+        assert_eq!(names(&merged), [["A"; 20].join("+")]);
     }
 
     #[test]
