@@ -1,13 +1,11 @@
 //! `selvage deploy`: sends a chaincode to the service and says what becomes of it.
 
-use std::io::Write;
-
 use selvage_manager::control::Running;
 use selvage_manager::{DeployAnswer, DeployRequest, read_source};
 
-use crate::Failure;
 use crate::options::{DeployOptions, Language};
 use crate::service::progress;
+use crate::{Failure, say};
 
 pub(crate) async fn deploy(options: &DeployOptions) -> Result<(), Failure> {
     let data = &options.data.data;
@@ -34,13 +32,7 @@ pub(crate) async fn deploy(options: &DeployOptions) -> Result<(), Failure> {
         channel: options.channel.clone(),
     };
     let answer = running.deploy(&request, &file, &progress).await?;
-    std::io::stdout()
-        .lock()
-        .write_all(words(&answer, data).as_bytes())
-        .map_err(|source| Failure::System {
-            what: "cannot print".to_owned(),
-            source,
-        })
+    say::result(words(&answer, data).as_bytes())
 }
 
 fn words(answer: &DeployAnswer, data: &std::path::Path) -> String {

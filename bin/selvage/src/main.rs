@@ -5,9 +5,9 @@
 
 mod deploy;
 mod options;
+mod say;
 mod service;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("selvage: {}", with_causes(&error));
+            say::note(format_args!("selvage: {}", with_causes(&error)));
             match error {
                 Failure::Manager(selvage_manager::ManagerError::Locked { .. }) => {
                     ExitCode::from(service::LOCKED)
@@ -112,7 +112,10 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Invoke(options) => invoke(&options, true).await,
         Command::Query(options) => invoke(&options, false).await,
         Command::Deploy(options) => deploy::deploy(&options).await,
-        Command::Bench(arguments) => Ok(selvage_loadgen::cli::run(arguments).await?),
+        Command::Bench(arguments) => {
+            let report = selvage_loadgen::cli::run(arguments).await?;
+            say::result(format!("{report}\n").as_bytes())
+        }
     }
 }
 
@@ -132,21 +135,13 @@ async fn invoke(options: &CallOptions, submit: bool) -> Result<(), Failure> {
     };
     let answer = selvage_manager::call(&target, &call, submit).await?;
     if let Some((id, block)) = &answer.committed {
-        eprintln!("transaction {id} committed in block {block}");
+        say::note(format_args!("transaction {id} committed in block {block}"));
     }
-    let mut out = std::io::stdout().lock();
-    out.write_all(&answer.payload)
-        .and_then(|()| {
-            if answer.payload.is_empty() {
-                Ok(())
-            } else {
-                out.write_all(b"\n")
-            }
-        })
-        .map_err(|source| Failure::System {
-            what: "cannot print".to_owned(),
-            source,
-        })
+    let mut payload = answer.payload.to_vec();
+    if !payload.is_empty() {
+        payload.push(b'\n');
+    }
+    say::result(&payload)
 }
 
 /// Prints what there is: console and password, SDK files, a line to copy.
@@ -158,13 +153,7 @@ pub(crate) fn print(answer: &UpAnswer, json: bool, data: &std::path::Path) -> Re
     } else {
         words(answer, data)
     };
-    std::io::stdout()
-        .lock()
-        .write_all(text.as_bytes())
-        .map_err(|source| Failure::System {
-            what: "cannot print".to_owned(),
-            source,
-        })
+    say::result(text.as_bytes())
 }
 
 fn words(answer: &UpAnswer, data: &std::path::Path) -> String {

@@ -12,12 +12,13 @@ use std::time::Duration;
 use selvage_manager::control::{self, Running};
 use selvage_manager::{
     CancellationToken, DataDir, LOG_FILE, Manager, ManagerError, Portal, Programs, Sample,
-    Settings, UpAnswer, UpRequest, holder, is_held,
+    Settings, UpAnswer, UpRequest, UpTurn, holder, is_held,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::options::{self, Consensus, Data, NetworkOptions, ServeOptions, Sign, UpOptions};
+use crate::say::note;
 use crate::{Failure, print};
 
 include!(concat!(env!("OUT_DIR"), "/samples.rs"));
@@ -47,7 +48,7 @@ fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Failure {
 }
 
 pub(crate) fn progress(line: String) {
-    eprintln!("  {line}");
+    note(format_args!("  {line}"));
 }
 
 fn request(options: NetworkOptions) -> UpRequest {
@@ -193,10 +194,30 @@ pub(crate) async fn serve(options: &ServeOptions) -> Result<(), Failure> {
     Service::start(options).await?.until_told().await
 }
 
+/// Waits until no other `selvage up` works on the folder: the network is made once, and who fails
+/// stops no manager that somebody else just asks.
+async fn turn(data: &Path) -> Result<UpTurn, Failure> {
+    let mut told = false;
+    loop {
+        if let Some(turn) = UpTurn::take(data)? {
+            return Ok(turn);
+        }
+        if !told {
+            progress(format!(
+                "another selvage up works on {}; waiting for it",
+                data.display()
+            ));
+            told = true;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 /// `selvage up`: the service runs here until it is interrupted.
 pub(crate) async fn up_here(options: &UpOptions) -> Result<(), Failure> {
     let data = &options.data.data;
     let wish = request(options.network);
+    let turn = turn(data).await?;
     let began = tokio::time::Instant::now();
     let service = loop {
         let tried = match Running::reach(data).await {
@@ -206,7 +227,7 @@ pub(crate) async fn up_here(options: &UpOptions) -> Result<(), Failure> {
         match tried {
             Ok(Some(answer)) => {
                 print(&answer, options.json, data)?;
-                eprintln!("It was running already; stop it with: selvage down");
+                note("It was running already; stop it with: selvage down");
                 return Ok(());
             }
             Ok(None) => match Service::start(options).await {
@@ -225,16 +246,20 @@ pub(crate) async fn up_here(options: &UpOptions) -> Result<(), Failure> {
         outcome = service.manager.up(&wish, &progress) => outcome,
         _ = tokio::signal::ctrl_c() => Err(ManagerError::Option("interrupted".to_owned())),
     };
+    let outcome = match outcome {
+        Ok(answer) => print(&answer, options.json, data),
+        Err(error) => Err(error.into()),
+    };
     match outcome {
-        Ok(answer) => {
-            print(&answer, options.json, data)?;
-            eprintln!("Press Ctrl-C to stop.");
+        Ok(()) => {
+            drop(turn);
+            note("Press Ctrl-C to stop.");
             service.until_told().await
         }
         Err(error) => {
             service.stop.cancel();
             service.manager.stop().await;
-            Err(error.into())
+            Err(error)
         }
     }
 }
@@ -243,6 +268,7 @@ pub(crate) async fn up_here(options: &UpOptions) -> Result<(), Failure> {
 pub(crate) async fn up_detached(options: &UpOptions) -> Result<UpAnswer, Failure> {
     let data = &options.data.data;
     let wish = request(options.network);
+    let _turn = turn(data).await?;
     let mut started = None;
     let mut hung_up = 0;
     let outcome = loop {
@@ -395,7 +421,10 @@ pub(crate) async fn down(data: &Data) -> Result<(), Failure> {
         match Running::reach(data).await {
             Some(running) => match running.down(data).await {
                 Ok(()) => {
-                    eprintln!("Stopped. The data stays in {}", data.display());
+                    note(format_args!(
+                        "Stopped. The data stays in {}",
+                        data.display()
+                    ));
                     return Ok(());
                 }
                 // It was killed a moment ago.
@@ -411,12 +440,12 @@ pub(crate) async fn down(data: &Data) -> Result<(), Failure> {
     // No manager: it was killed, or never ran. Nodes may be left of it.
     let nodes = control::stop_leftovers(data).await;
     if nodes == 0 {
-        eprintln!("Nothing runs in {}", data.display());
+        note(format_args!("Nothing runs in {}", data.display()));
     } else {
-        eprintln!(
+        note(format_args!(
             "No service ran; its nodes are stopped. The data stays in {}",
             data.display()
-        );
+        ));
     }
     Ok(())
 }

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixListener;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
@@ -12,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use selvage_channel::ChannelConfig;
 use selvage_client::PeerAdmin;
-use selvage_network_tests::{Service, binary, nodes_of, up_in};
+use selvage_network_tests::{Api, Service, binary, nodes_of, up_in};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn up_serves_resumes_and_stops() {
@@ -159,4 +161,92 @@ fn up_asks_the_next_manager_when_one_hangs_up() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     drop(Service::resumed(folder));
+}
+
+/// A new folder, and one for its data that somebody has made.
+fn folder_with_data() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new()
+        .prefix("selvage-")
+        .tempdir()
+        .unwrap();
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    folder
+}
+
+fn up(folder: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(binary("selvage"));
+    command
+        .args(["up", "--chaincode", "NONE", "--json", "--data"])
+        .arg(folder.join("data"))
+        .args(more);
+    command
+}
+
+#[test]
+fn several_ups_at_once_make_one_network() {
+    let folder = folder_with_data();
+    let lock = std::fs::File::create(folder.path().join("data/up.lock")).unwrap();
+    let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
+    let start = || {
+        let mut command = up(folder.path(), &["--detach"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert!(line.contains("another selvage up"), "{line}");
+        (child, said)
+    };
+    // Each waits for whoever has the folder; then they meet.
+    let waiting: Vec<_> = (0..3).map(|_| start()).collect();
+    drop(lock);
+    let ids = waiting.into_iter().map(|(child, mut said)| {
+        let mut text = String::new();
+        said.read_to_string(&mut text).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{text}");
+        let up: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        up["blockchain_id"].as_str().unwrap().to_owned()
+    });
+    let ids: BTreeSet<String> = ids.collect();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+    let service = Service::resumed(folder);
+    assert!(ids.contains(&service.said().blockchain_id));
+
+    // The greatest number of all means the newest block to Fabric, and no block to the browser.
+    let api = Api::enter(&service);
+    let block = |number: u64| api.get(&format!("/channel/channel/blocks/{number}/transactions"));
+    assert_eq!(block(0).0, 200);
+    let (status, answer) = block(u64::MAX);
+    assert_eq!(
+        (status, &answer["error_code"]),
+        (404, &"BCS.4040404".into())
+    );
+}
+
+/// As `selvage up 2>&1 | head -1`, where `head` has already left.
+#[test]
+fn a_reader_that_leaves_ends_nothing() {
+    let unread = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        Stdio::from(writer)
+    };
+    let folder = folder_with_data();
+    let mut here = up(folder.path(), &[]);
+    let mut here = here.stdout(unread()).stderr(unread()).spawn().unwrap();
+    // It is the one that makes the network, once it has its turn.
+    while !folder.path().join("data/up.json").exists() {
+        assert_eq!(here.try_wait().unwrap(), None, "it ended");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for more in [&["--detach"][..], &[]] {
+        let mut again = up(folder.path(), more);
+        let status = again.stdout(unread()).stderr(unread()).status().unwrap();
+        assert!(status.success(), "{more:?}: {status}");
+    }
+    assert_eq!(nodes_of(folder.path()).len(), 3, "it goes on");
+    kill(Pid::from_raw(here.id().cast_signed()), Signal::SIGINT).unwrap();
+    assert!(here.wait().unwrap().success());
+    assert_eq!(nodes_of(folder.path()), []);
 }

@@ -1,6 +1,7 @@
 //! `selvage bench`.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -88,21 +89,19 @@ fn named_pid(text: &str) -> Result<(String, u32), String> {
     ))
 }
 
-/// Runs a measurement and prints what it found.
+/// Runs a measurement and answers what it found, as text or JSON.
 ///
 /// # Errors
 /// When the network's description cannot be used, or the network refuses what a run needs.
 /// Refused transactions are no error: they are counted.
-pub async fn run(arguments: BenchArgs) -> Result<(), BenchError> {
+pub async fn run(arguments: BenchArgs) -> Result<String, BenchError> {
     let json = arguments.json;
     let report = measure(arguments).await?;
     if json {
-        let text = serde_json::to_string(&report).map_err(|e| BenchError::Plan(e.to_string()))?;
-        println!("{text}");
+        serde_json::to_string(&report).map_err(|e| BenchError::Plan(e.to_string()))
     } else {
-        println!("{}", report.text());
+        Ok(report.text())
     }
-    Ok(())
 }
 
 async fn measure(arguments: BenchArgs) -> Result<Report, BenchError> {
@@ -121,7 +120,9 @@ async fn measure(arguments: BenchArgs) -> Result<Report, BenchError> {
         run = warm_up(run, warmup).await?;
     }
     let watched = Watched::find(&ports(&run.plan), &pids);
-    eprintln!(
+    // Who reads this may have left.
+    let _ = writeln!(
+        std::io::stderr(),
         "counting the processor time of: {}",
         watched.names().join(", ")
     );

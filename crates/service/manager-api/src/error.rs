@@ -73,6 +73,8 @@ pub enum ErrorCode {
     VersionTaken,
     /// A chaincode could not be instantiated (ours).
     NotInstantiated,
+    /// The body does not come, or too slowly (ours).
+    TooSlow,
     /// Too many failed logins (ours).
     TooManyAttempts,
     /// BCS documents the operation or option, this build does not have it yet (ours).
@@ -109,6 +111,7 @@ impl ErrorCode {
             Self::NoSuchChaincode => "BCS.4002904",
             Self::VersionTaken => "BCS.4002905",
             Self::NotInstantiated => "BCS.4002906",
+            Self::TooSlow => "BCS.4080408",
             Self::TooManyAttempts => "BCS.4290429",
             Self::NotBuilt => "BCS.5010501",
         }
@@ -121,6 +124,7 @@ impl ErrorCode {
             Self::Unauthenticated => 401,
             Self::Forbidden => 403,
             Self::NotFound | Self::NoSuchInstance => 404,
+            Self::TooSlow => 408,
             Self::BodyTooLarge => 413,
             Self::TooManyAttempts => 429,
             Self::SystemError | Self::Internal => 500,
@@ -158,6 +162,7 @@ impl ErrorCode {
             Self::NoSuchChaincode,
             Self::VersionTaken,
             Self::NotInstantiated,
+            Self::TooSlow,
             Self::TooManyAttempts,
             Self::NotBuilt,
         ]

@@ -30,14 +30,7 @@ impl DataDir {
             .canonicalize()
             .map_err(|e| ManagerError::file("use the folder", path, e))?;
         let lock = path.join("lock");
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&lock)
-            .map_err(|e| ManagerError::file("write in the folder", &path, e))?;
+        let file = lock_file(&path, &lock)?;
         let mut flock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(flock) => flock,
             Err((_, Errno::EWOULDBLOCK)) => {
@@ -68,6 +61,38 @@ impl DataDir {
     pub(crate) fn instance(&self, id: &str) -> PathBuf {
         self.path.join("instances").join(id)
     }
+}
+
+/// The turn of one `selvage up` on a data folder: making a network, or finding it again, is one
+/// command's work at a time.
+#[derive(Debug)]
+pub struct UpTurn {
+    _lock: Flock<File>,
+}
+
+impl UpTurn {
+    /// Takes the turn, in a folder that is made when it is not there; none while another command
+    /// has it. The system gives it back when that command ends, however it ends.
+    pub fn take(path: &Path) -> Result<Option<Self>, ManagerError> {
+        files::make_dir(path)?;
+        let lock = path.join("up.lock");
+        match Flock::lock(lock_file(path, &lock)?, FlockArg::LockExclusiveNonblock) {
+            Ok(flock) => Ok(Some(Self { _lock: flock })),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(ManagerError::file("lock", &lock, errno.into())),
+        }
+    }
+}
+
+fn lock_file(folder: &Path, lock: &Path) -> Result<File, ManagerError> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(lock)
+        .map_err(|e| ManagerError::file("write in the folder", folder, e))
 }
 
 /// The process that has the folder, or had it last, if its id can be read.
@@ -124,6 +149,18 @@ mod tests {
         assert!(text.contains("selvage down"), "{text}");
         drop(first);
         DataDir::open(dir.path()).expect("free again");
+    }
+
+    #[test]
+    fn one_command_has_the_turn() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let data = dir.path().join("data");
+        let first = UpTurn::take(&data).expect("a folder");
+        assert!(first.is_some());
+        assert!(UpTurn::take(&data).expect("a folder").is_none());
+        DataDir::open(&data).expect("the turn is not the folder");
+        drop(first);
+        assert!(UpTurn::take(&data).expect("a folder").is_some());
     }
 
     #[test]

@@ -17,6 +17,11 @@ use crate::service::Manager;
 
 /// Largest certificate or key file.
 const MOST: u64 = 64 * 1024;
+/// Connections served at once: each may hold the head and the body of who has not shown yet who
+/// they are.
+const CONNECTIONS: usize = 256;
+/// Requests at once on one of them.
+const STREAMS: u32 = 32;
 
 /// A port that is taken and does not answer yet.
 pub struct Portal {
@@ -42,7 +47,12 @@ impl Portal {
             None
         };
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let server = Server::bind(address, ServerOptions::http(tls))
+        let options = ServerOptions {
+            max_connections: CONNECTIONS,
+            max_streams: STREAMS,
+            ..ServerOptions::http(tls)
+        };
+        let server = Server::bind(address, options)
             .await
             .map_err(|e| ManagerError::Listen {
                 address: address.to_owned(),

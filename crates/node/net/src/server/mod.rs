@@ -6,13 +6,18 @@
 //! [`axum::Router`]: `tonic::service::Routes::into_axum_router` makes one of gRPC services.
 
 mod failures;
+mod idle;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::Request;
+use axum::response::IntoResponse;
+use http::{HeaderValue, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -29,6 +34,12 @@ use crate::connection::{Connection, Stream};
 use crate::tls::{ALPN_H2, ALPN_HTTP11, ServerTls};
 use crate::{NetError, TlsError};
 use failures::HandshakeFailures;
+use idle::Requests;
+
+/// Longest head of an HTTP/1.1 request.
+const HEAD: usize = 64 << 10;
+/// Connections that are told at once that there are too many; further ones are closed unheard.
+const REFUSALS: usize = 32;
 
 /// Which protocols a server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,12 +57,15 @@ pub struct ServerOptions {
     pub protocol: Protocol,
     /// TLS settings; none serves in clear.
     pub tls: Option<ServerTls>,
-    /// Connections served at once; further ones wait in the listen queue.
+    /// Connections served at once. Further ones wait in the listen queue for gRPC; over HTTP they
+    /// are answered 503.
     pub max_connections: usize,
     /// Calls in flight on one connection.
     pub max_streams: u32,
     /// How long a client may take to finish the TLS handshake.
     pub handshake_timeout: Duration,
+    /// How long a connection may be without a request, from its first byte on; none for ever.
+    pub idle_timeout: Option<Duration>,
     /// How often the server pings a silent client.
     pub keepalive_interval: Duration,
     /// How long a pinged client may stay silent before its connection is closed.
@@ -69,6 +83,7 @@ impl ServerOptions {
             max_connections: 10_000,
             max_streams: 10_000,
             handshake_timeout: Duration::from_secs(5),
+            idle_timeout: None,
             keepalive_interval: Duration::from_secs(7200),
             keepalive_timeout: Duration::from_secs(20),
             drain: Duration::from_secs(3),
@@ -81,6 +96,7 @@ impl ServerOptions {
             protocol: Protocol::Http,
             max_connections: 1_000,
             max_streams: 200,
+            idle_timeout: Some(Duration::from_secs(60)),
             ..Self::grpc(tls)
         }
     }
@@ -129,8 +145,8 @@ impl Server {
     /// Serves `router` until `shutdown` is cancelled, then stops accepting, lets calls finish for
     /// the configured time, and returns.
     pub async fn serve(self, router: Router, shutdown: CancellationToken) -> Result<(), NetError> {
+        let router = router.with_state(());
         let shared = Arc::new(Shared {
-            router: router.with_state(()),
             acceptor: self.acceptor,
             options: self.options,
             local: self.address,
@@ -139,18 +155,29 @@ impl Server {
             abort: CancellationToken::new(),
         });
         let permits = Arc::new(Semaphore::new(shared.options.max_connections));
+        let refusals = Arc::new(Semaphore::new(REFUSALS));
         let connections = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
-                accepted = accept(&self.listener, &permits) => accepted,
+                accepted = accept(&self.listener, &permits, shared.options.protocol) => accepted,
             };
             let (stream, remote, permit) = accepted;
             let shared = shared.clone();
-            connections.spawn(async move {
-                serve_connection(&shared, stream, remote).await;
-                drop(permit);
-            });
+            if let Some(permit) = permit {
+                let router = router.clone();
+                connections.spawn(async move {
+                    serve_connection(&shared, router, stream, remote).await;
+                    drop(permit);
+                });
+            } else if let Ok(permit) = refusals.clone().try_acquire_owned() {
+                connections.spawn(async move {
+                    let router = full(shared.options.max_connections);
+                    let refusing = serve_connection(&shared, router, stream, remote);
+                    let _ = tokio::time::timeout(shared.options.handshake_timeout, refusing).await;
+                    drop(permit);
+                });
+            }
         }
         drop(self.listener);
         connections.close();
@@ -173,8 +200,21 @@ fn listen_address(address: &str) -> String {
     }
 }
 
+/// What a connection too many gets.
+fn full(most: usize) -> Router {
+    Router::new().fallback(move |request: Request| async move {
+        let text = format!("{most} connections are open and no more are served; try again later\n");
+        let mut response = (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+        // HTTP/2 has no such header.
+        if request.version() <= Version::HTTP_11 {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        response
+    })
+}
+
 struct Shared {
-    router: Router,
     acceptor: Option<TlsAcceptor>,
     options: ServerOptions,
     local: SocketAddr,
@@ -183,18 +223,24 @@ struct Shared {
     abort: CancellationToken,
 }
 
+/// The next connection, and its place among those that are served: gRPC waits for one, HTTP does
+/// without when there is none.
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
-) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    protocol: Protocol,
+) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
     loop {
-        let permit = match permits.clone().acquire_owned().await {
-            Ok(permit) => permit,
-            // The semaphore is never closed.
-            Err(_) => std::future::pending().await,
+        // The semaphore is never closed.
+        let waited = match protocol {
+            Protocol::Grpc => permits.clone().acquire_owned().await.ok(),
+            Protocol::Http => None,
         };
         match listener.accept().await {
-            Ok((stream, remote)) => return (stream, remote, permit),
+            Ok((stream, remote)) => {
+                let permit = waited.or_else(|| permits.clone().try_acquire_owned().ok());
+                return (stream, remote, permit);
+            }
             Err(error) => {
                 // Out of descriptors or an aborted connection: neither ends the listener.
                 tracing::warn!(%error, "cannot accept a connection");
@@ -204,7 +250,7 @@ async fn accept(
     }
 }
 
-async fn serve_connection(shared: &Shared, stream: TcpStream, remote: SocketAddr) {
+async fn serve_connection(shared: &Shared, router: Router, stream: TcpStream, remote: SocketAddr) {
     // Small messages must not wait for the other side's acknowledgement.
     let _ = stream.set_nodelay(true);
     let (stream, tls) = match &shared.acceptor {
@@ -225,21 +271,38 @@ async fn serve_connection(shared: &Shared, stream: TcpStream, remote: SocketAddr
         local_addr: Some(shared.local),
         remote_addr: Some(remote),
     };
-    let router = shared.router.clone();
+    let requests = shared.options.idle_timeout.map(|_| Requests::none());
+    let counted = requests.clone();
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(connection.clone());
         request.extensions_mut().insert(connect_info.clone());
-        router.clone().oneshot(request.map(Body::new))
+        let running = counted.as_ref().map(Requests::begin);
+        let answer = router.clone().oneshot(request.map(Body::new));
+        async move {
+            let response = answer.await?;
+            Ok::<_, Infallible>(match running {
+                Some(running) => running.until_sent(response),
+                None => response,
+            })
+        }
     });
     let builder = http_builder(&shared.options);
     let serving = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
+    let idle = async |limit: Option<Duration>| match (&requests, limit) {
+        (Some(requests), Some(limit)) => requests.idle(limit).await,
+        _ => std::future::pending().await,
+    };
     tokio::select! {
-        () = shared.shutdown.cancelled() => serving.as_mut().graceful_shutdown(),
+        () = shared.shutdown.cancelled() => {}
+        () = idle(shared.options.idle_timeout) => {}
         ended = serving.as_mut() => return note_end(remote, ended),
     }
+    serving.as_mut().graceful_shutdown();
     tokio::select! {
         () = shared.abort.cancelled() => {}
+        // Who was idle and does not take the farewell either.
+        () = idle(Some(shared.options.drain)) => {}
         ended = serving => note_end(remote, ended),
     }
 }
@@ -274,7 +337,8 @@ fn http_builder(options: &ServerOptions) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(30));
+        .header_read_timeout(Duration::from_secs(30))
+        .max_buf_size(HEAD);
     // Client pings are answered however often they come, calls in flight or not: SDKs of BCS ping
     // every five minutes without calls. Nothing here ever answers "too many pings".
     builder

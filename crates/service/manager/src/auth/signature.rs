@@ -15,6 +15,10 @@ use time::macros::format_description;
 pub const ALGORITHM: &str = "SDK-HMAC-SHA256";
 /// How far `X-Sdk-Date` may be from this clock, in seconds.
 pub const WINDOW_S: i64 = 15 * 60;
+/// Header with what stands for the body in the signature.
+const PAYLOAD: &str = "x-sdk-content-sha256";
+/// What that header says when the body is not signed.
+const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 
 /// What Python's `quote(s, safe='~')` leaves alone: the unreserved characters of RFC 3986.
 const QUOTED: &AsciiSet = &NON_ALPHANUMERIC
@@ -95,9 +99,35 @@ impl<'a> Authorization<'a> {
             _ => Err(SignatureError::Malformed),
         }
     }
+
+    fn signs(&self, name: &str) -> bool {
+        self.signed_headers.split(';').any(|signed| signed == name)
+    }
 }
 
-/// The parts of a request that a signature covers.
+/// SHA-256 of a body.
+pub type BodyHash = [u8; 32];
+
+/// What a verified signature says of the body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Covered {
+    /// It has this hash.
+    Hash(BodyHash),
+    /// Nothing: a multipart form sent as `UNSIGNED-PAYLOAD`.
+    Nothing,
+}
+
+impl Covered {
+    /// Compares with the body that came.
+    pub fn check(&self, came: &BodyHash) -> Result<(), SignatureError> {
+        match self {
+            Self::Hash(hash) if hash != came => Err(SignatureError::PayloadMismatch),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The parts of a request, but for its body, that a signature covers.
 #[derive(Debug, Clone, Copy)]
 pub struct SignedRequest<'a> {
     /// Method, upper case.
@@ -108,8 +138,6 @@ pub struct SignedRequest<'a> {
     pub query: &'a str,
     /// Headers; names in any case.
     pub headers: &'a http::HeaderMap,
-    /// Body as received.
-    pub body: &'a [u8],
 }
 
 impl SignedRequest<'_> {
@@ -123,16 +151,55 @@ impl SignedRequest<'_> {
             .map(str::trim)
     }
 
-    /// Verifies the signature with the secret key of the access key.
-    pub fn verify(
+    /// Verifies the signature before the body is read, where the headers say what is signed of it.
+    /// None when only the body itself can tell: then [`SignedRequest::verify_body`] decides.
+    /// `is_empty` says that no body follows.
+    pub fn verify_head(
         &self,
         authorization: &Authorization<'_>,
         secret: &str,
         now_unix_s: i64,
+        is_empty: bool,
+    ) -> Result<Option<Covered>, SignatureError> {
+        self.check_names_and_date(authorization, now_unix_s)?;
+        let empty = || {
+            let hash: BodyHash = Sha256::digest(b"").into();
+            self.check(authorization, secret, &hex::encode(hash))?;
+            Ok(Some(Covered::Hash(hash)))
+        };
+        if is_empty {
+            return empty();
+        }
+        let Some(sent) = self.text(PAYLOAD) else {
+            return Ok(None);
+        };
+        let claimed = self.claimed(sent, authorization).and_then(|covered| {
+            self.check(authorization, secret, sent)?;
+            Ok(Some(covered))
+        });
+        // A body may turn out to be empty without having said so.
+        claimed.or_else(|error| empty().map_err(|_| error))
+    }
+
+    /// Verifies a signature that covers the hash of a body which came without naming it.
+    pub fn verify_body(
+        &self,
+        authorization: &Authorization<'_>,
+        secret: &str,
+        now_unix_s: i64,
+        came: &BodyHash,
     ) -> Result<(), SignatureError> {
-        let signed: Vec<&str> = authorization.signed_headers.split(';').collect();
+        self.check_names_and_date(authorization, now_unix_s)?;
+        self.check(authorization, secret, &hex::encode(came))
+    }
+
+    fn check_names_and_date(
+        &self,
+        authorization: &Authorization<'_>,
+        now_unix_s: i64,
+    ) -> Result<(), SignatureError> {
         for needed in ["host", "x-sdk-date"] {
-            if !signed.contains(&needed) {
+            if !authorization.signs(needed) {
                 return Err(SignatureError::NotSigned(needed.to_owned()));
             }
         }
@@ -141,49 +208,62 @@ impl SignedRequest<'_> {
         if skew > WINDOW_S {
             return Err(SignatureError::Skewed(skew));
         }
-        let payload = self.payload_hash(&signed)?;
-        let canonical = self.canonical(authorization.signed_headers, &signed, &payload)?;
+        Ok(())
+    }
+
+    /// What the payload header says of a body.
+    fn claimed(
+        &self,
+        sent: &str,
+        authorization: &Authorization<'_>,
+    ) -> Result<Covered, SignatureError> {
+        if sent == UNSIGNED {
+            let kind = self.text("content-type").unwrap_or_default();
+            let multipart = kind.to_ascii_lowercase().starts_with("multipart/form-data");
+            // The header that takes the body out of the signature must itself be in it.
+            return if multipart && authorization.signs(PAYLOAD) {
+                Ok(Covered::Nothing)
+            } else {
+                Err(SignatureError::UnsignedPayload)
+            };
+        }
+        let mut hash = BodyHash::default();
+        hex::decode_to_slice(sent, &mut hash).map_err(|_| SignatureError::PayloadMismatch)?;
+        Ok(Covered::Hash(hash))
+    }
+
+    /// Compares the signature with that of this request and payload line.
+    fn check(
+        &self,
+        authorization: &Authorization<'_>,
+        secret: &str,
+        payload: &str,
+    ) -> Result<(), SignatureError> {
+        let claimed = hex::decode(authorization.signature).map_err(|_| SignatureError::Mismatch)?;
+        self.mac(authorization.signed_headers, secret, payload)?
+            .verify_slice(&claimed)
+            .map_err(|_| SignatureError::Mismatch)
+    }
+
+    fn mac(
+        &self,
+        signed_headers: &str,
+        secret: &str,
+        payload: &str,
+    ) -> Result<Hmac<Sha256>, SignatureError> {
+        let date = self.text("x-sdk-date").ok_or(SignatureError::BadDate)?;
+        let canonical = self.canonical(signed_headers, payload)?;
         let to_sign = format!(
             "{ALGORITHM}\n{date}\n{}",
             hex::encode(Sha256::digest(canonical))
         );
-        let claimed = hex::decode(authorization.signature).map_err(|_| SignatureError::Mismatch)?;
         let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(secret.as_bytes())
             .map_err(|_| SignatureError::Mismatch)?;
         mac.update(to_sign.as_bytes());
-        mac.verify_slice(&claimed)
-            .map_err(|_| SignatureError::Mismatch)
+        Ok(mac)
     }
 
-    /// The last line of the canonical request.
-    fn payload_hash(&self, signed: &[&str]) -> Result<String, SignatureError> {
-        if self.body.is_empty() {
-            return Ok(hex::encode(Sha256::digest(b"")));
-        }
-        let real = || hex::encode(Sha256::digest(self.body));
-        match self.text("x-sdk-content-sha256") {
-            None => Ok(real()),
-            Some("UNSIGNED-PAYLOAD") => {
-                let kind = self.text("content-type").unwrap_or_default();
-                let multipart = kind.to_ascii_lowercase().starts_with("multipart/form-data");
-                // The header that takes the body out of the signature must itself be in it.
-                if multipart && signed.contains(&"x-sdk-content-sha256") {
-                    Ok("UNSIGNED-PAYLOAD".to_owned())
-                } else {
-                    Err(SignatureError::UnsignedPayload)
-                }
-            }
-            Some(claimed) if claimed.eq_ignore_ascii_case(&real()) => Ok(claimed.to_owned()),
-            Some(_) => Err(SignatureError::PayloadMismatch),
-        }
-    }
-
-    fn canonical(
-        &self,
-        signed_text: &str,
-        signed: &[&str],
-        payload: &str,
-    ) -> Result<Vec<u8>, SignatureError> {
+    fn canonical(&self, signed_headers: &str, payload: &str) -> Result<Vec<u8>, SignatureError> {
         let mut out = Vec::with_capacity(512);
         out.extend_from_slice(self.method.to_ascii_uppercase().as_bytes());
         out.push(b'\n');
@@ -191,17 +271,17 @@ impl SignedRequest<'_> {
         out.push(b'\n');
         out.extend_from_slice(canonical_query(self.query).as_bytes());
         out.push(b'\n');
-        for name in signed {
+        for name in signed_headers.split(';') {
             let value = self
                 .header(name)
-                .ok_or_else(|| SignatureError::NotSigned((*name).to_owned()))?;
+                .ok_or_else(|| SignatureError::NotSigned(name.to_owned()))?;
             out.extend_from_slice(name.to_ascii_lowercase().as_bytes());
             out.push(b':');
             out.extend_from_slice(value.trim_ascii());
             out.push(b'\n');
         }
         out.push(b'\n');
-        out.extend_from_slice(signed_text.as_bytes());
+        out.extend_from_slice(signed_headers.as_bytes());
         out.push(b'\n');
         out.extend_from_slice(payload.as_bytes());
         Ok(out)
@@ -246,36 +326,16 @@ fn parse_date(text: &str) -> Result<i64, SignatureError> {
         .map_err(|_| SignatureError::BadDate)
 }
 
-/// Signs a request, for tests of the server.
+/// Signs a request, for tests of the server; `payload` stands for the body.
 #[cfg(test)]
 pub(crate) fn sign(
-    method: &str,
-    path: &str,
-    query: &str,
-    headers: &http::HeaderMap,
-    body: &[u8],
+    request: &SignedRequest<'_>,
+    payload: &str,
     signed: &[&str],
     secret: &str,
 ) -> String {
-    let request = SignedRequest {
-        method,
-        path,
-        query,
-        headers,
-        body,
-    };
-    let payload = request.payload_hash(signed).expect("a payload");
-    let canonical = request
-        .canonical(&signed.join(";"), signed, &payload)
-        .expect("canonical");
-    let date = request.text("x-sdk-date").expect("date");
-    let to_sign = format!(
-        "{ALGORITHM}\n{date}\n{}",
-        hex::encode(Sha256::digest(canonical))
-    );
-    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(secret.as_bytes()).expect("key");
-    mac.update(to_sign.as_bytes());
-    hex::encode(mac.finalize().into_bytes())
+    let mac = request.mac(&signed.join(";"), secret, payload);
+    hex::encode(mac.expect("a request to sign").finalize().into_bytes())
 }
 
 #[cfg(test)]

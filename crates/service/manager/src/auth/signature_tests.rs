@@ -16,14 +16,25 @@ impl Case {
         let header = self.headers["authorization"].to_str().expect("ASCII");
         let authorization = Authorization::parse(header)?;
         let (path, query) = self.target.split_once('?').unwrap_or((&self.target, ""));
-        SignedRequest {
+        let request = SignedRequest {
             method: &self.method,
             path,
             query,
             headers: &self.headers,
-            body: &self.body,
+        };
+        let came = Sha256::digest(&self.body).into();
+        let is_empty = self.body.is_empty();
+        let head = request.verify_head(&authorization, secret, now, is_empty)?;
+        if is_empty {
+            // Nothing may depend on whether the emptiness was known beforehand.
+            let late = request.verify_head(&authorization, secret, now, false)?;
+            let late = late.unwrap_or(Covered::Hash(came));
+            assert_eq!(Some(late), head);
         }
-        .verify(&authorization, secret, now)
+        match head {
+            Some(covered) => covered.check(&came),
+            None => request.verify_body(&authorization, secret, now, &came),
+        }
     }
 
     fn set(&mut self, name: &str, value: &str) {
@@ -140,6 +151,47 @@ fn an_unsigned_payload_is_refused_outside_multipart() {
 }
 
 #[test]
+fn what_the_headers_tell_is_checked_before_the_body() {
+    let (secret, now, cases) = vectors();
+    let mut forms = 0;
+    for (name, case) in cases.into_iter().filter(|(_, c)| !c.body.is_empty()) {
+        let header = case.headers["authorization"].to_str().expect("ASCII");
+        let authorization = Authorization::parse(header).expect("a header");
+        let request = SignedRequest {
+            method: &case.method,
+            path: case.target.split('?').next().expect("a path"),
+            query: "",
+            headers: &case.headers,
+        };
+        let covered = |secret| request.verify_head(&authorization, secret, now, false);
+        if case.headers.contains_key("x-sdk-content-sha256") {
+            forms += 1;
+            assert_eq!(covered(&secret), Ok(Some(Covered::Nothing)), "{name}");
+            assert_eq!(covered("another"), Err(SignatureError::Mismatch), "{name}");
+        } else {
+            assert_eq!(covered(&secret), Ok(None), "{name}");
+        }
+    }
+    assert!(forms > 0, "no form among the vectors");
+}
+
+#[test]
+fn a_named_hash_is_checked_twice() {
+    let (secret, now, mut cases) = vectors();
+    let (_, case) = &mut cases[1];
+    let hash: BodyHash = Sha256::digest(&case.body).into();
+    // The line that stands for the body is the same, whether the header says it or not.
+    case.set("x-sdk-content-sha256", &hex::encode(hash));
+    assert_eq!(case.verify(&secret, now), Ok(()));
+    assert_eq!(case.verify("another", now), Err(SignatureError::Mismatch));
+    case.body.push(b' ');
+    assert_eq!(
+        case.verify(&secret, now),
+        Err(SignatureError::PayloadMismatch)
+    );
+}
+
+#[test]
 fn malformed_headers_are_refused() {
     for text in [
         "",
@@ -179,11 +231,12 @@ proptest! {
         let _ = Authorization::parse(&text);
         let headers = HeaderMap::new();
         let request = SignedRequest {
-            method: "GET", path: &path, query: &query, headers: &headers, body: b"x",
+            method: "GET", path: &path, query: &query, headers: &headers,
         };
         let authorization = Authorization {
             access: "a", signed_headers: "host;x-sdk-date", signature: &text,
         };
-        prop_assert!(request.verify(&authorization, "s", 0).is_err());
+        prop_assert!(request.verify_head(&authorization, "s", 0, true).is_err());
+        prop_assert!(request.verify_body(&authorization, "s", 0, &[0; 32]).is_err());
     }
 }

@@ -120,6 +120,15 @@ fn not_found(what: &str) -> ApiError {
     ApiError::new(ErrorCode::NotFound, format!("Not Found: {what}"))
 }
 
+/// Whether a peer answered the block it was asked for: the greatest number of all means the newest
+/// block to Fabric.
+fn is_number(block: &Block, number: u64) -> Result<(), ApiError> {
+    match &block.header {
+        Some(header) if header.number == number => Ok(()),
+        _ => Err(not_found(&format!("block {number}"))),
+    }
+}
+
 impl Browser {
     pub(crate) fn new(store: Store, nodes: Nodes) -> Self {
         let inner = Inner {
@@ -378,6 +387,7 @@ impl Browser {
         let channel = &place.channel;
         let ask = |admin: PeerAdmin| async move { admin.block(channel, number).await };
         let block = self.read(feed, ask).await?;
+        is_number(&block, number)?;
         Ok(self.keep(key, number, &block))
     }
 
@@ -570,6 +580,29 @@ async fn follow_peer(
         }
         if feed.is_unwatched() {
             return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use selvage_proto::common::BlockHeader;
+
+    #[test]
+    fn another_block_than_the_one_asked_for_is_none() {
+        let block = |number| Block {
+            header: Some(BlockHeader {
+                number,
+                ..BlockHeader::default()
+            }),
+            ..Block::default()
+        };
+        assert_eq!(is_number(&block(7), 7), Ok(()));
+        for (block, number) in [(block(7), u64::MAX), (Block::default(), 7)] {
+            let error = is_number(&block, number).expect_err("another block");
+            assert_eq!(error.code, ErrorCode::NotFound);
+            assert!(error.message.contains(&number.to_string()), "{error}");
         }
     }
 }

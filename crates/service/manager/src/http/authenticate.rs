@@ -6,8 +6,9 @@ use selvage_manager_api::agent::AgentToken;
 use selvage_manager_api::console::{LoginRequest, Session, WhoAmI};
 use selvage_manager_api::{ApiError, ErrorCode};
 
+use super::body::Came;
 use super::{Call, Server, json};
-use crate::auth::signature::{ALGORITHM, Authorization, SignedRequest};
+use crate::auth::signature::{ALGORITHM, Authorization, Covered, SignedRequest};
 use crate::clock;
 use crate::service::{Manager, verify_password};
 use crate::store::Principal;
@@ -25,18 +26,22 @@ pub(super) fn refused() -> ApiError {
 
 /// Somebody a request says it comes from.
 pub(super) enum Claim {
-    /// A token was found: that is the proof.
-    Token(Principal),
-    /// An access key was found: the signature is still to be checked, with the body.
-    Key(Principal, String),
+    /// A token or a signature proved it.
+    Proven(Principal, Covered),
+    /// An access key was found: its signature covers a body that is still to be read.
+    Open(Principal, String),
 }
 
 fn text<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
     parts.headers.get(name).and_then(|v| v.to_str().ok())
 }
 
-/// Looks up who a request claims to come from, before its body is read.
-pub(super) async fn claim(manager: &Manager, parts: &Parts) -> Result<Claim, ApiError> {
+/// Finds out who a request comes from, as far as that can be told before its body is read.
+pub(super) async fn claim(
+    manager: &Manager,
+    parts: &Parts,
+    is_empty: bool,
+) -> Result<Claim, ApiError> {
     let store = &manager.inner.store;
     if let Some(header) = text(parts, "authorization").filter(|h| h.starts_with(ALGORITHM)) {
         let authorization = Authorization::parse(header).map_err(|e| explained(&e))?;
@@ -50,13 +55,20 @@ pub(super) async fn claim(manager: &Manager, parts: &Parts) -> Result<Claim, Api
                         "Incorrect token or token resolution failed: unknown access key",
                     )
                 })?;
-        return Ok(Claim::Key(principal, secret));
+        let headers = headers_with_host(parts);
+        let covered = signed(parts, &headers)
+            .verify_head(&authorization, &secret, clock::now_s(), is_empty)
+            .map_err(|e| explained(&e))?;
+        return Ok(match covered {
+            Some(covered) => Claim::Proven(principal, covered),
+            None => Claim::Open(principal, secret),
+        });
     }
     let token = text(parts, "x-auth-token").ok_or_else(refused)?;
     store
         .session(token)
         .await?
-        .map(Claim::Token)
+        .map(|principal| Claim::Proven(principal, Covered::Nothing))
         .ok_or_else(refused)
 }
 
@@ -67,33 +79,45 @@ fn explained(error: &dyn std::fmt::Display) -> ApiError {
     )
 }
 
+/// The headers, with the host that HTTP/2 carries outside them.
+fn headers_with_host(parts: &Parts) -> http::HeaderMap {
+    let mut headers = parts.headers.clone();
+    if !headers.contains_key("host")
+        && let Some(authority) = parts.uri.authority()
+        && let Ok(value) = authority.as_str().parse()
+    {
+        headers.insert("host", value);
+    }
+    headers
+}
+
+fn signed<'a>(parts: &'a Parts, headers: &'a http::HeaderMap) -> SignedRequest<'a> {
+    SignedRequest {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        headers,
+    }
+}
+
 impl Claim {
-    /// Checks the signature, where there is one.
-    pub(super) fn prove(self, parts: &Parts, body: &[u8]) -> Result<Principal, ApiError> {
-        let (principal, secret) = match self {
-            Self::Token(principal) => return Ok(principal),
-            Self::Key(principal, secret) => (principal, secret),
-        };
-        let header = text(parts, "authorization").unwrap_or_default();
-        let authorization = Authorization::parse(header).map_err(|e| explained(&e))?;
-        let mut headers = parts.headers.clone();
-        // HTTP/2 carries the host outside the headers.
-        if !headers.contains_key("host")
-            && let Some(authority) = parts.uri.authority()
-            && let Ok(value) = authority.as_str().parse()
-        {
-            headers.insert("host", value);
+    /// Checks what is left to check once the body is there.
+    pub(super) fn prove(self, parts: &Parts, body: &Came) -> Result<Principal, ApiError> {
+        match self {
+            Self::Proven(principal, covered) => {
+                covered.check(&body.hash).map_err(|e| explained(&e))?;
+                Ok(principal)
+            }
+            Self::Open(principal, secret) => {
+                let header = text(parts, "authorization").unwrap_or_default();
+                let authorization = Authorization::parse(header).map_err(|e| explained(&e))?;
+                let headers = headers_with_host(parts);
+                signed(parts, &headers)
+                    .verify_body(&authorization, &secret, clock::now_s(), &body.hash)
+                    .map_err(|e| explained(&e))?;
+                Ok(principal)
+            }
         }
-        SignedRequest {
-            method: parts.method.as_str(),
-            path: parts.uri.path(),
-            query: parts.uri.query().unwrap_or_default(),
-            headers: &headers,
-            body,
-        }
-        .verify(&authorization, &secret, clock::now_s())
-        .map_err(|e| explained(&e))?;
-        Ok(principal)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Chaincode management, as BCS's agent has it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -8,59 +9,93 @@ use axum::extract::multipart::{Field, Multipart, MultipartError};
 use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::response::Response;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use selvage_manager_api::chaincode::{
     InstantiateChaincodeRequest, MAX_DESCRIPTION, TargetPeer, check_name, check_version,
 };
 use selvage_manager_api::{ApiError, ErrorCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Call, Server, json, read};
+use super::{Call, Server, json};
 use crate::chaincode::{Desk, MOST_FILE, Upload, language};
+use crate::store::Principal;
 
 /// Uploads at once: each is in memory until its chaincode is installed.
 const AT_ONCE: usize = 2;
-/// How long an upload may take, waiting for its turn included.
+/// Those of one caller, so that nobody takes every turn.
+const EACH: usize = 1;
+/// How long an upload may wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// What a form may have beside its file.
 const BESIDE: usize = 256 * 1024;
+/// Longest body of an upload.
+pub(super) const MOST_UPLOAD: usize = MOST_FILE + BESIDE;
 /// Longest field that is not the file.
 const MOST_TEXT: usize = 64 * 1024;
 /// Fields of a form.
 const MOST_FIELDS: usize = 32;
 
-/// Turns for uploads.
+/// Turns for uploads, for callers who have shown who they are.
 pub(super) struct Uploads {
     turns: Arc<Semaphore>,
+    /// The turns of each caller who has or awaits one.
+    own: Mutex<HashMap<Principal, Weak<Semaphore>>>,
+}
+
+/// A turn, until it is dropped.
+pub(super) struct Turn {
+    _own: OwnedSemaphorePermit,
+    _common: OwnedSemaphorePermit,
 }
 
 impl Default for Uploads {
     fn default() -> Self {
         Self {
             turns: Arc::new(Semaphore::new(AT_ONCE)),
+            own: Mutex::default(),
         }
     }
 }
 
 impl Uploads {
-    /// Waits for a turn and reads a body.
-    pub(super) async fn read(&self, body: Body) -> Result<(Bytes, OwnedSemaphorePermit), ApiError> {
+    /// Waits for a turn.
+    pub(super) async fn turn(&self, who: &Principal) -> Result<Turn, ApiError> {
+        let own = self.of(who);
         let work = async {
-            let turn = Arc::clone(&self.turns).acquire_owned().await;
-            // Nobody closes the semaphore.
-            let turn = turn.map_err(|_| ApiError::busy())?;
-            Ok((read(body, MOST_FILE + BESIDE).await?, turn))
+            // First the own one: who waits for that keeps nobody else waiting.
+            let own = own.acquire_owned().await;
+            let common = Arc::clone(&self.turns).acquire_owned().await;
+            // Nobody closes the semaphores.
+            match (own, common) {
+                (Ok(own), Ok(common)) => Ok(Turn {
+                    _own: own,
+                    _common: common,
+                }),
+                _ => Err(ApiError::busy()),
+            }
         };
-        match tokio::time::timeout(PATIENCE, work).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(ApiError::new(
+        let outcome = tokio::time::timeout(PATIENCE, work).await;
+        outcome.unwrap_or_else(|_| {
+            Err(ApiError::new(
                 ErrorCode::Busy,
                 format!(
-                    "the upload took longer than {} seconds; {AT_ONCE} uploads are taken at once, \
-                     try again later",
+                    "the upload waited {} seconds for its turn; {AT_ONCE} uploads are taken at \
+                     once, {EACH} of each caller; try again later",
                     PATIENCE.as_secs()
                 ),
-            )),
+            ))
+        })
+    }
+
+    fn of(&self, who: &Principal) -> Arc<Semaphore> {
+        let mut own = self.own.lock();
+        own.retain(|_, turns| turns.strong_count() > 0);
+        if let Some(turns) = own.get(who).and_then(Weak::upgrade) {
+            return turns;
         }
+        let turns = Arc::new(Semaphore::new(EACH));
+        own.insert(who.clone(), Arc::downgrade(&turns));
+        turns
     }
 }
 

@@ -1,7 +1,11 @@
 //! Requests that are refused before a peer is asked: no node runs here.
 
+use futures::FutureExt;
+
+use super::Uploads;
 use crate::chaincode::testing::zip_of;
 use crate::http::tests::{Bench, code};
+use crate::store::Principal;
 
 const BOUNDARY: &str = "selvage-boundary";
 
@@ -169,4 +173,32 @@ async fn instantiations_are_refused_by_name() {
         let (got, answer) = bench.send(request, body.as_bytes()).await;
         assert_eq!((got, code(&answer)), wanted, "{body}: {answer}");
     }
+}
+
+fn principal(name: &str) -> Principal {
+    Principal {
+        name: name.to_owned(),
+        project_id: "p".to_owned(),
+        instance: None,
+    }
+}
+
+#[tokio::test]
+async fn one_caller_does_not_take_every_turn() {
+    let uploads = Uploads::default();
+    let (one, other, third) = (principal("one"), principal("other"), principal("third"));
+    let first = uploads.turn(&one).await.expect("a turn");
+    let mut second = Box::pin(uploads.turn(&one));
+    assert!((&mut second).now_or_never().is_none(), "one each");
+    let others = uploads.turn(&other).now_or_never();
+    let others = others.expect("a free turn").expect("a turn");
+    let mut thirds = Box::pin(uploads.turn(&third));
+    assert!((&mut thirds).now_or_never().is_none(), "two in all");
+    drop(first);
+    let thirds = thirds.await.expect("a turn");
+    drop((others, thirds));
+    drop(second.await.expect("a turn"));
+    let last = uploads.turn(&third).await.expect("a turn");
+    assert_eq!(uploads.own.lock().len(), 1, "who is gone is forgotten");
+    drop(last);
 }

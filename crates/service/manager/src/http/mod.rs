@@ -3,6 +3,7 @@
 mod agent;
 mod authenticate;
 mod bcs;
+mod body;
 mod chaincode;
 mod console;
 mod routes;
@@ -14,7 +15,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
@@ -25,12 +26,11 @@ use serde::Serialize;
 
 use crate::service::Manager;
 use crate::store::{InstanceRow, Principal, Project};
-use chaincode::Uploads;
+use authenticate::Claim;
+use body::Pace;
+use chaincode::{MOST_UPLOAD, Uploads};
 use routes::{Endpoint, Guard, Params, Route};
 use throttle::Throttle;
-
-/// Longest body that is read.
-const MOST_BODY: usize = 1024 * 1024;
 
 /// What every request meets.
 struct Server {
@@ -38,6 +38,7 @@ struct Server {
     routes: Vec<Route>,
     throttle: Throttle,
     uploads: Uploads,
+    pace: Pace,
 }
 
 impl Server {
@@ -47,6 +48,7 @@ impl Server {
             routes: routes::routes(),
             throttle: Throttle::default(),
             uploads: Uploads::default(),
+            pace: Pace::default(),
         }
     }
 }
@@ -148,17 +150,23 @@ impl Server {
         let claim = match route.guard {
             Guard::Public => None,
             Guard::Known | Guard::Project => {
-                Some(authenticate::claim(&self.manager, &parts).await?)
+                Some(authenticate::claim(&self.manager, &parts, body::is_empty(&body)).await?)
             }
+        };
+        let most = match (&claim, route.endpoint) {
+            (None, _) => body::MOST_PUBLIC,
+            (Some(Claim::Open(..)), _) => body::MOST_UNPROVEN,
+            (Some(Claim::Proven(..)), Endpoint::InstallChaincode) => MOST_UPLOAD,
+            (Some(Claim::Proven(..)), _) => body::MOST_PROVEN,
         };
         // Held until the request is answered: what was sent is in memory until then.
-        let (body, _turn) = match route.endpoint {
-            Endpoint::InstallChaincode => {
-                let (body, turn) = self.uploads.read(body).await?;
-                (body, Some(turn))
+        let _turn = match &claim {
+            Some(Claim::Proven(who, _)) if most == MOST_UPLOAD => {
+                Some(self.uploads.turn(who).await?)
             }
-            _ => (read(body, MOST_BODY).await?, None),
+            _ => None,
         };
+        let body = self.pace.read(body, most).await?;
         let caller = match claim {
             None => None,
             Some(claim) => Some(claim.prove(&parts, &body)?),
@@ -173,7 +181,7 @@ impl Server {
             params,
             query,
             headers: parts.headers,
-            body,
+            body: body.bytes,
         };
         self.call(route.endpoint, &call).await
     }
@@ -222,16 +230,6 @@ impl Server {
             .filter(|i| &i.project_id == project)
             .ok_or_else(ApiError::no_such_instance)
     }
-}
-
-/// Reads a body of at most so many bytes.
-async fn read(body: Body, most: usize) -> Result<Bytes, ApiError> {
-    to_bytes(body, most).await.map_err(|_| {
-        ApiError::new(
-            ErrorCode::BodyTooLarge,
-            format!("request body is too large: at most {most} bytes are read"),
-        )
-    })
 }
 
 /// A JSON answer.

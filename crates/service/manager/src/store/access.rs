@@ -13,7 +13,7 @@ pub(crate) const TOKEN_MS: i64 = 24 * 60 * 60 * 1000;
 const TOKENS_PER_PROJECT: i64 = 1000;
 
 /// Who sent a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Principal {
     /// User name or access key.
     pub(crate) name: String,
