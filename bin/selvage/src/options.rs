@@ -45,6 +45,9 @@ pub(crate) struct Data {
     pub(crate) data: PathBuf,
 }
 
+/// Where clients reach the nodes unless told otherwise.
+pub(crate) const NODE_HOST: &str = "127.0.0.1";
+
 /// How the service listens and what it starts.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ServeOptions {
@@ -57,7 +60,7 @@ pub(crate) struct ServeOptions {
     #[arg(long)]
     pub(crate) tls: bool,
     /// Address at which clients reach the nodes
-    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
+    #[arg(long, value_name = "HOST", default_value = NODE_HOST)]
     pub(crate) node_host: String,
     /// Address the nodes listen on
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]

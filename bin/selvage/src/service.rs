@@ -17,7 +17,9 @@ use selvage_manager::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::options::{self, Consensus, Data, NetworkOptions, ServeOptions, Sign, UpOptions};
+use crate::options::{
+    self, Consensus, Data, NODE_HOST, NetworkOptions, ServeOptions, Sign, UpOptions,
+};
 use crate::{Failure, print};
 
 include!(concat!(env!("OUT_DIR"), "/samples.rs"));
@@ -188,6 +190,42 @@ fn flat(ended: Result<Result<(), ManagerError>, tokio::task::JoinError>) -> Resu
     }
 }
 
+/// What is said about options that a running service, or a network that is there, cannot follow.
+fn passed_over(options: &ServeOptions, answer: &UpAnswer, running: bool) -> Vec<String> {
+    let report = &answer.report;
+    let mut lines = Vec::new();
+    let (scheme, console) = report
+        .api
+        .split_once("://")
+        .unwrap_or(("", report.api.as_str()));
+    let mut ignored = Vec::new();
+    if let Some(listen) = options.listen.as_deref().filter(|l| *l != console) {
+        ignored.push(format!("--listen {listen}"));
+    }
+    if options.tls && scheme != "https" {
+        ignored.push("--tls".to_owned());
+    }
+    if running && !ignored.is_empty() {
+        lines.push(format!(
+            "{} was ignored: the service runs already, at {}; stop it first with: selvage down \
+             --data {}",
+            ignored.join(" "),
+            report.console,
+            options.data.data.display()
+        ));
+    }
+    let node = report.gateway.endpoint.as_str();
+    let host = node.rsplit_once(':').map_or(node, |(host, _)| host);
+    if options.node_host != NODE_HOST && options.node_host != host {
+        lines.push(format!(
+            "--node-host {} was ignored: the network in this folder was made for {host}, and its \
+             certificates name that; choose another folder with --data for another network",
+            options.node_host
+        ));
+    }
+    lines
+}
+
 /// `selvage serve`.
 pub(crate) async fn serve(options: &ServeOptions) -> Result<(), Failure> {
     Service::start(options).await?.until_told().await
@@ -206,7 +244,12 @@ pub(crate) async fn up_here(options: &UpOptions) -> Result<(), Failure> {
         match tried {
             Ok(Some(answer)) => {
                 print(&answer, options.json, data)?;
-                eprintln!("It was running already; stop it with: selvage down");
+                let lines = passed_over(options, &answer, true);
+                lines.into_iter().for_each(progress);
+                eprintln!(
+                    "It was running already; stop it with: selvage down --data {}",
+                    data.display()
+                );
                 return Ok(());
             }
             Ok(None) => match Service::start(options).await {
@@ -228,6 +271,8 @@ pub(crate) async fn up_here(options: &UpOptions) -> Result<(), Failure> {
     match outcome {
         Ok(answer) => {
             print(&answer, options.json, data)?;
+            let lines = passed_over(options, &answer, false);
+            lines.into_iter().for_each(progress);
             eprintln!("Press Ctrl-C to stop.");
             service.until_told().await
         }
@@ -264,7 +309,10 @@ pub(crate) async fn up_detached(options: &UpOptions) -> Result<UpAnswer, Failure
     {
         running.down(data).await?;
     }
-    Ok(outcome?)
+    let answer = outcome?;
+    let lines = passed_over(options, &answer, started.is_none());
+    lines.into_iter().for_each(progress);
+    Ok(answer)
 }
 
 /// Whether a service was started here and has ended.
@@ -419,4 +467,68 @@ pub(crate) async fn down(data: &Data) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::{Command as Parsed, Options};
+    use clap::Parser as _;
+    use selvage_manager::{GatewayReport, UpReport};
+
+    fn answer(endpoint: &str) -> UpAnswer {
+        UpAnswer {
+            report: UpReport {
+                console: "http://127.0.0.1:30603/".to_owned(),
+                api: "http://127.0.0.1:30603".to_owned(),
+                ak: String::new(),
+                sk: String::new(),
+                project_id: String::new(),
+                blockchain_id: String::new(),
+                channel: "channel".to_owned(),
+                chaincode: None,
+                gateway: GatewayReport {
+                    endpoint: endpoint.to_owned(),
+                    tls_ca: "ca".into(),
+                    hostname: String::new(),
+                    msp_id: String::new(),
+                    cert: "cert".into(),
+                    key: "key".into(),
+                },
+            },
+            user: String::new(),
+            password: String::new(),
+            sdk: "sdk".into(),
+            resumed: true,
+        }
+    }
+
+    fn lines(options: &str, running: bool) -> Vec<String> {
+        let line = format!("selvage up --data /d {options}");
+        let words = line.split_whitespace();
+        let Parsed::Up(up) = Options::try_parse_from(words).expect("options").command else {
+            panic!("another command");
+        };
+        passed_over(&up, &answer("127.0.0.1:7051"), running)
+    }
+
+    #[test]
+    fn options_that_are_not_followed_are_named() {
+        assert!(lines("", true).is_empty());
+        assert!(lines("--listen 127.0.0.1:30603", true).is_empty());
+        let moved = "--listen 127.0.0.1:4000 --tls";
+        // A service that starts here follows them.
+        assert!(lines(moved, false).is_empty());
+        let told = lines(moved, true).join("\n");
+        assert!(
+            told.contains("--listen 127.0.0.1:4000 --tls was ignored"),
+            "{told}"
+        );
+        assert!(told.contains("http://127.0.0.1:30603/"), "{told}");
+        assert!(told.contains("selvage down --data /d"), "{told}");
+        for running in [false, true] {
+            let told = lines("--node-host chain.example", running).join("\n");
+            assert!(told.contains("made for 127.0.0.1"), "{told}");
+        }
+    }
 }

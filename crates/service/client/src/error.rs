@@ -129,6 +129,8 @@ pub struct Failure {
     pub message: String,
     /// What single nodes said, as the gateway collects it.
     pub details: Vec<ErrorDetail>,
+    /// Whether nobody answered: the node could not be reached, or the connection broke.
+    pub unreached: bool,
 }
 
 impl Failure {
@@ -138,6 +140,8 @@ impl Failure {
             code: status.code(),
             message: status.message().to_owned(),
             details: details(status.details()),
+            // What a node answers arrives as text; only what failed on this side has a cause.
+            unreached: std::error::Error::source(status).is_some(),
         }
     }
 }

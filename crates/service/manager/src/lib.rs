@@ -19,6 +19,7 @@ mod archive;
 pub mod auth;
 mod browser;
 mod call;
+mod call_trouble;
 mod chaincode;
 mod clock;
 pub mod control;
