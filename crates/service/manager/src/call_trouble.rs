@@ -35,10 +35,7 @@ enum Cause {
 
 fn cause_of(text: &str, tried: &Tried<'_>) -> Option<Cause> {
     let has = |words: &[&str]| words.iter().any(|w| text.contains(w));
-    if has(&[
-        "failed to get config for channel",
-        "channel does not exist",
-    ]) {
+    if has(&["failed to get config for channel", "channel does not exist"]) {
         return Some(Cause::Channel);
     }
     if has(&["No metadata was found for chaincode"]) {
@@ -226,6 +223,7 @@ mod tests {
         let _held = DataDir::open(path).expect("the folder");
         let away = text(Some(path));
         assert!(away.contains("the peer does not answer"), "{away}");
+        assert!(away.contains("connection refused"), "{away}");
         assert!(text(None).contains("connection profile"));
     }
 }
