@@ -41,7 +41,7 @@ mod up;
 
 pub use access::Access;
 pub use call::{Call, CallAnswer, Target, call};
-pub use chaincode::{DeployAnswer, DeployRequest, read_source};
+pub use chaincode::{DeployAnswer, DeployRequest, Source, read_source};
 pub use data_dir::{DataDir, holder, is_held};
 pub use driver::local::Programs;
 pub use error::ManagerError;
