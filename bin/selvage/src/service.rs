@@ -128,6 +128,24 @@ async fn portal(data: &Path, options: &ServeOptions) -> Result<Portal, Failure> 
     }
 }
 
+/// Refuses what would be refused anyway, before anything is written.
+fn check(options: &ServeOptions, wish: &UpRequest) -> Result<(), Failure> {
+    wish.check()?;
+    let listen = match &options.listen {
+        Some(listen) => Some(Portal::check(listen, options.tls)?),
+        None => None,
+    };
+    let programs = settings(options)?.programs;
+    for program in ["peer", "orderer"] {
+        programs.find(program)?;
+    }
+    // In a folder that is there the service may be running, at this very address.
+    if let Some(address) = listen.filter(|_| !options.data.data.exists()) {
+        Portal::probe(address)?;
+    }
+    Ok(())
+}
+
 /// A service that runs in this process.
 struct Service {
     manager: Manager,
@@ -235,6 +253,7 @@ pub(crate) async fn serve(options: &ServeOptions) -> Result<(), Failure> {
 pub(crate) async fn up_here(options: &UpOptions) -> Result<(), Failure> {
     let data = &options.data.data;
     let wish = request(options.network);
+    check(options, &wish)?;
     let began = tokio::time::Instant::now();
     let service = loop {
         let tried = match Running::reach(data).await {
@@ -288,6 +307,7 @@ pub(crate) async fn up_here(options: &UpOptions) -> Result<(), Failure> {
 pub(crate) async fn up_detached(options: &UpOptions) -> Result<UpAnswer, Failure> {
     let data = &options.data.data;
     let wish = request(options.network);
+    check(options, &wish)?;
     let mut started = None;
     let mut hung_up = 0;
     let outcome = loop {
@@ -503,12 +523,17 @@ mod tests {
         }
     }
 
+    fn parsed(line: &str) -> UpOptions {
+        match Options::try_parse_from(line.split_whitespace()) {
+            Ok(Options {
+                command: Parsed::Up(up),
+            }) => up,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
     fn lines(options: &str, running: bool) -> Vec<String> {
-        let line = format!("selvage up --data /d {options}");
-        let words = line.split_whitespace();
-        let Parsed::Up(up) = Options::try_parse_from(words).expect("options").command else {
-            panic!("another command");
-        };
+        let up = parsed(&format!("selvage up --data /d {options}"));
         passed_over(&up, &answer("127.0.0.1:7051"), running)
     }
 
@@ -530,5 +555,40 @@ mod tests {
             let told = lines("--node-host chain.example", running).join("\n");
             assert!(told.contains("made for 127.0.0.1"), "{told}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_start_that_is_refused_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let data = folder.path().join("data");
+        let programs = folder.path().join("bin");
+        std::fs::create_dir(&programs).expect("folder");
+        let refused = async |options: &str, part: &str| {
+            let (data, programs) = (data.display(), programs.display());
+            let line = format!("selvage up --data {data} --programs {programs} {options}");
+            let up = parsed(&line);
+            for outcome in [up_here(&up).await, up_detached(&up).await.map(|_| ())] {
+                let error = outcome.expect_err(part).to_string();
+                assert!(error.contains(part), "{part:?} is missing in: {error}");
+            }
+            assert!(!up.data.data.exists(), "{options}");
+        };
+        refused("", "the program `peer` is not in").await;
+        for program in ["peer", "orderer"] {
+            let path = programs.join(program);
+            OpenOptions::new()
+                .create(true)
+                .write(true)
+                .mode(0o755)
+                .open(path)
+                .expect("a program");
+        }
+        refused("--listen nowhere", "--listen takes host:port").await;
+        refused("--listen 0.0.0.0:0", "add --tls").await;
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = taken.local_addr().expect("its address");
+        let listen = format!("--listen {address}");
+        refused(&listen, "another process uses this port").await;
+        refused("--orgs 1000", "at most").await;
     }
 }
