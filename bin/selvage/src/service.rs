@@ -135,12 +135,15 @@ fn check(options: &ServeOptions, wish: &UpRequest) -> Result<(), Failure> {
         Some(listen) => Some(Portal::check(listen, options.tls)?),
         None => None,
     };
+    // In a folder that is there a service may be running, at this very address.
+    if options.data.data.exists() {
+        return Ok(());
+    }
     let programs = settings(options)?.programs;
     for program in ["peer", "orderer"] {
         programs.find(program)?;
     }
-    // In a folder that is there the service may be running, at this very address.
-    if let Some(address) = listen.filter(|_| !options.data.data.exists()) {
+    if let Some(address) = listen {
         Portal::probe(address)?;
     }
     Ok(())
