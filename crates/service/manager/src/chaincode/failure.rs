@@ -180,7 +180,7 @@ impl Kind {
 /// Bytes at the end of a peer's log that are looked through.
 const LOOKED_THROUGH: u64 = 256 * 1024;
 /// Lines of a chaincode that are shown, and how much of each.
-const SHOWN: usize = 15;
+const SHOWN: usize = 25;
 const WIDEST: usize = 300;
 /// How lines of chaincode begin in a peer's log, before the peer's name.
 const TAG: &str = "[peer.chaincode.";

@@ -77,12 +77,17 @@ fn ambiguous(path: &Path, several: &[Candidate]) -> ManagerError {
     if several.len() > LISTED {
         list.push_str(", …");
     }
+    let alone = |c: &Candidate| several.iter().filter(|o| o.kind == c.kind).count() == 1;
+    let by_language = match several.iter().any(alone) {
+        true => ", or choose its language with --lang",
+        false => "",
+    };
     let remedy = match path.is_dir() {
         true => "say which: give the folder of one",
         false => "zip one of them",
     };
     ManagerError::Option(format!(
-        "several chaincode projects under {}: {list}; {remedy}, or choose its language with --lang",
+        "several chaincode projects under {}: {list}; {remedy}{by_language}",
         path.display()
     ))
 }
@@ -257,8 +262,13 @@ mod tests {
             None,
             &["several chaincode projects under", &list, "say which"],
         );
+        refused(None, &["--lang"]);
         let taken = take(Some("go")).expect("one").taken.expect("a line");
         assert!(taken.ends_with("two (golang)"), "{taken}");
+        fs::remove_file(path.join("two/go.mod")).expect("gone");
+        write(path, "two/package.json", b"{}");
+        let error = take(None).expect_err("two alike").to_string();
+        assert!(!error.contains("--lang"), "{error}");
     }
 
     #[test]
