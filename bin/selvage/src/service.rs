@@ -581,6 +581,7 @@ mod tests {
             let path = programs.join(program);
             OpenOptions::new()
                 .create(true)
+                .truncate(true)
                 .write(true)
                 .mode(0o755)
                 .open(path)
