@@ -11,7 +11,7 @@ mod service;
 use std::process::ExitCode;
 
 use clap::Parser;
-use selvage_manager::{Call, Target, UpAnswer, UpReport};
+use selvage_manager::{Call, Target, UpAnswer};
 
 use options::{CallOptions, Command, Options};
 
@@ -122,7 +122,7 @@ async fn run(command: Command) -> Result<(), Failure> {
 async fn invoke(options: &CallOptions, submit: bool) -> Result<(), Failure> {
     let mut target = match &options.profile {
         Some(profile) => Target::of_profile(profile)?,
-        None => Target::of_report(&UpReport::load(&options.data.data)?)?,
+        None => Target::of_data(&options.data.data)?,
     };
     if let (Some(cert), Some(key)) = (&options.user_cert, &options.user_key) {
         target = target.with_user(cert.clone(), key.clone());

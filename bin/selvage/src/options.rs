@@ -45,6 +45,9 @@ pub(crate) struct Data {
     pub(crate) data: PathBuf,
 }
 
+/// Where clients reach the nodes unless told otherwise.
+pub(crate) const NODE_HOST: &str = "127.0.0.1";
+
 /// How the service listens and what it starts.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ServeOptions {
@@ -57,7 +60,7 @@ pub(crate) struct ServeOptions {
     #[arg(long)]
     pub(crate) tls: bool,
     /// Address at which clients reach the nodes
-    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
+    #[arg(long, value_name = "HOST", default_value = NODE_HOST)]
     pub(crate) node_host: String,
     /// Address the nodes listen on
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
@@ -170,7 +173,10 @@ pub(crate) struct CallOptions {
     pub(crate) chaincode: Option<String>,
     /// Function
     pub(crate) function: String,
-    /// Its arguments
+    /// Its arguments; numbers may be negative, other words that begin with '-' come after '--'
+    // Any word with a hyphen (`allow_hyphen_values`) would swallow the options that follow the first
+    // argument and send them to the chaincode.
+    #[arg(allow_negative_numbers = true)]
     pub(crate) args: Vec<String>,
 }
 
@@ -240,5 +246,37 @@ mod tests {
         assert_eq!(deploy.version.as_deref(), Some("2.0"));
         assert!(parse("selvage deploy basic").is_err());
         assert!(parse("selvage deploy basic ./cc --lang cobol").is_err());
+    }
+
+    #[test]
+    fn arguments_may_be_negative_and_options_may_follow_them() {
+        let args = |line: &str| match Options::try_parse_from(line.split(' ')) {
+            Ok(Options {
+                command: Command::Invoke(call) | Command::Query(call),
+            }) => Ok((call.chaincode, call.args)),
+            Ok(_) => panic!("another command"),
+            Err(error) => Err(error.to_string()),
+        };
+        let strings = |all: &[&str]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+        for (line, wanted) in [
+            ("selvage invoke Add -5", vec!["-5"]),
+            (
+                "selvage invoke Add a -5 -1.5 -2e10 b",
+                vec!["a", "-5", "-1.5", "-2e10", "b"],
+            ),
+            (
+                "selvage query Add -- -x --chaincode",
+                vec!["-x", "--chaincode"],
+            ),
+        ] {
+            let (chaincode, found) = args(line).expect(line);
+            assert_eq!((chaincode, found), (None, strings(&wanted)), "{line}");
+        }
+        let (chaincode, found) =
+            args("selvage invoke Add a -5 --chaincode cc -7").expect("options");
+        assert_eq!(chaincode.as_deref(), Some("cc"));
+        assert_eq!(found, ["a", "-5", "-7"]);
+        let error = args("selvage invoke Add a --chaincod cc").expect_err("a typing error");
+        assert!(error.contains("--chaincode"), "{error}");
     }
 }

@@ -17,7 +17,9 @@ use selvage_manager::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::options::{self, Consensus, Data, NetworkOptions, ServeOptions, Sign, UpOptions};
+use crate::options::{
+    self, Consensus, Data, NODE_HOST, NetworkOptions, ServeOptions, Sign, UpOptions,
+};
 use crate::say::note;
 use crate::{Failure, print};
 
@@ -127,6 +129,27 @@ async fn portal(data: &Path, options: &ServeOptions) -> Result<Portal, Failure> 
     }
 }
 
+/// Refuses what would be refused anyway, before anything is written.
+fn check(options: &ServeOptions, wish: &UpRequest) -> Result<(), Failure> {
+    wish.check()?;
+    let listen = match &options.listen {
+        Some(listen) => Some(Portal::check(listen, options.tls)?),
+        None => None,
+    };
+    // In a folder that is there a service may be running, at this very address.
+    if options.data.data.exists() {
+        return Ok(());
+    }
+    let programs = settings(options)?.programs;
+    for program in ["peer", "orderer"] {
+        programs.find(program)?;
+    }
+    if let Some(address) = listen {
+        Portal::probe(address)?;
+    }
+    Ok(())
+}
+
 /// A service that runs in this process.
 struct Service {
     manager: Manager,
@@ -189,6 +212,42 @@ fn flat(ended: Result<Result<(), ManagerError>, tokio::task::JoinError>) -> Resu
     }
 }
 
+/// What is said about options that a running service, or a network that is there, cannot follow.
+fn passed_over(options: &ServeOptions, answer: &UpAnswer, running: bool) -> Vec<String> {
+    let report = &answer.report;
+    let mut lines = Vec::new();
+    let (scheme, console) = report
+        .api
+        .split_once("://")
+        .unwrap_or(("", report.api.as_str()));
+    let mut ignored = Vec::new();
+    if let Some(listen) = options.listen.as_deref().filter(|l| *l != console) {
+        ignored.push(format!("--listen {listen}"));
+    }
+    if options.tls && scheme != "https" {
+        ignored.push("--tls".to_owned());
+    }
+    if running && !ignored.is_empty() {
+        lines.push(format!(
+            "{} was ignored: the service runs already, at {}; stop it first with: selvage down \
+             --data {}",
+            ignored.join(" "),
+            report.console,
+            options.data.data.display()
+        ));
+    }
+    let node = report.gateway.endpoint.as_str();
+    let host = node.rsplit_once(':').map_or(node, |(host, _)| host);
+    if options.node_host != NODE_HOST && options.node_host != host {
+        lines.push(format!(
+            "--node-host {} was ignored: the network in this folder was made for {host}, and its \
+             certificates name that; choose another folder with --data for another network",
+            options.node_host
+        ));
+    }
+    lines
+}
+
 /// `selvage serve`.
 pub(crate) async fn serve(options: &ServeOptions) -> Result<(), Failure> {
     Service::start(options).await?.until_told().await
@@ -217,6 +276,7 @@ async fn turn(data: &Path) -> Result<UpTurn, Failure> {
 pub(crate) async fn up_here(options: &UpOptions) -> Result<(), Failure> {
     let data = &options.data.data;
     let wish = request(options.network);
+    check(options, &wish)?;
     let turn = turn(data).await?;
     let began = tokio::time::Instant::now();
     let service = loop {
@@ -227,7 +287,12 @@ pub(crate) async fn up_here(options: &UpOptions) -> Result<(), Failure> {
         match tried {
             Ok(Some(answer)) => {
                 print(&answer, options.json, data)?;
-                note("It was running already; stop it with: selvage down");
+                let lines = passed_over(options, &answer, true);
+                lines.into_iter().for_each(progress);
+                note(format_args!(
+                    "It was running already; stop it with: selvage down --data {}",
+                    data.display()
+                ));
                 return Ok(());
             }
             Ok(None) => match Service::start(options).await {
@@ -247,12 +312,14 @@ pub(crate) async fn up_here(options: &UpOptions) -> Result<(), Failure> {
         _ = tokio::signal::ctrl_c() => Err(ManagerError::Option("interrupted".to_owned())),
     };
     let outcome = match outcome {
-        Ok(answer) => print(&answer, options.json, data),
+        Ok(answer) => print(&answer, options.json, data).map(|()| answer),
         Err(error) => Err(error.into()),
     };
     match outcome {
-        Ok(()) => {
+        Ok(answer) => {
             drop(turn);
+            let lines = passed_over(options, &answer, false);
+            lines.into_iter().for_each(progress);
             note("Press Ctrl-C to stop.");
             service.until_told().await
         }
@@ -268,6 +335,7 @@ pub(crate) async fn up_here(options: &UpOptions) -> Result<(), Failure> {
 pub(crate) async fn up_detached(options: &UpOptions) -> Result<UpAnswer, Failure> {
     let data = &options.data.data;
     let wish = request(options.network);
+    check(options, &wish)?;
     let _turn = turn(data).await?;
     let mut started = None;
     let mut hung_up = 0;
@@ -290,7 +358,10 @@ pub(crate) async fn up_detached(options: &UpOptions) -> Result<UpAnswer, Failure
     {
         running.down(data).await?;
     }
-    Ok(outcome?)
+    let answer = outcome?;
+    let lines = passed_over(options, &answer, started.is_none());
+    lines.into_iter().for_each(progress);
+    Ok(answer)
 }
 
 /// Whether a service was started here and has ended.
@@ -448,4 +519,109 @@ pub(crate) async fn down(data: &Data) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::{Command as Parsed, Options};
+    use clap::Parser as _;
+    use selvage_manager::{GatewayReport, UpReport};
+
+    fn answer(endpoint: &str) -> UpAnswer {
+        UpAnswer {
+            report: UpReport {
+                console: "http://127.0.0.1:30603/".to_owned(),
+                api: "http://127.0.0.1:30603".to_owned(),
+                ak: String::new(),
+                sk: String::new(),
+                project_id: String::new(),
+                blockchain_id: String::new(),
+                channel: "channel".to_owned(),
+                chaincode: None,
+                gateway: GatewayReport {
+                    endpoint: endpoint.to_owned(),
+                    tls_ca: "ca".into(),
+                    hostname: String::new(),
+                    msp_id: String::new(),
+                    cert: "cert".into(),
+                    key: "key".into(),
+                },
+            },
+            user: String::new(),
+            password: String::new(),
+            sdk: "sdk".into(),
+            resumed: true,
+        }
+    }
+
+    fn parsed(line: &str) -> UpOptions {
+        match Options::try_parse_from(line.split_whitespace()) {
+            Ok(Options {
+                command: Parsed::Up(up),
+            }) => up,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    fn lines(options: &str, running: bool) -> Vec<String> {
+        let up = parsed(&format!("selvage up --data /d {options}"));
+        passed_over(&up, &answer("127.0.0.1:7051"), running)
+    }
+
+    #[test]
+    fn options_that_are_not_followed_are_named() {
+        assert!(lines("", true).is_empty());
+        assert!(lines("--listen 127.0.0.1:30603", true).is_empty());
+        let moved = "--listen 127.0.0.1:4000 --tls";
+        // A service that starts here follows them.
+        assert!(lines(moved, false).is_empty());
+        let told = lines(moved, true).join("\n");
+        assert!(
+            told.contains("--listen 127.0.0.1:4000 --tls was ignored"),
+            "{told}"
+        );
+        assert!(told.contains("http://127.0.0.1:30603/"), "{told}");
+        assert!(told.contains("selvage down --data /d"), "{told}");
+        for running in [false, true] {
+            let told = lines("--node-host chain.example", running).join("\n");
+            assert!(told.contains("made for 127.0.0.1"), "{told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_start_that_is_refused_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let data = folder.path().join("data");
+        let programs = folder.path().join("bin");
+        std::fs::create_dir(&programs).expect("folder");
+        let refused = async |options: &str, part: &str| {
+            let (data, programs) = (data.display(), programs.display());
+            let line = format!("selvage up --data {data} --programs {programs} {options}");
+            let up = parsed(&line);
+            for outcome in [up_here(&up).await, up_detached(&up).await.map(|_| ())] {
+                let error = outcome.expect_err(part).to_string();
+                assert!(error.contains(part), "{part:?} is missing in: {error}");
+            }
+            assert!(!up.data.data.exists(), "{options}");
+        };
+        refused("", "the program `peer` is not in").await;
+        for program in ["peer", "orderer"] {
+            let path = programs.join(program);
+            OpenOptions::new()
+                .create(true)
+                .truncate(true)
+                .write(true)
+                .mode(0o755)
+                .open(path)
+                .expect("a program");
+        }
+        refused("--listen nowhere", "--listen takes host:port").await;
+        refused("--listen 0.0.0.0:0", "add --tls").await;
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = taken.local_addr().expect("its address");
+        let listen = format!("--listen {address}");
+        refused(&listen, "another process uses this port").await;
+        refused("--orgs 1000", "at most").await;
+    }
 }

@@ -406,10 +406,13 @@ async fn a_go_folder_from_the_command_line(service: &Service) {
         &["there is no /nowhere"],
     );
     let docs = root().join("docs");
-    let words = ["no chaincode found", "send a zip"];
+    let words = ["no chaincode found", "package.json", "source folder"];
     not_deployed(&deploy(service, &["x", docs.to_str().unwrap()]), &words);
     let node = deploy(service, &["x", folder, "--lang", "node"]);
     not_deployed(&node, &["no node chaincode"]);
+    let parent = root().join("examples");
+    let words = ["several chaincode projects", "chaincode-go (golang)"];
+    not_deployed(&deploy(service, &["x", parent.to_str().unwrap()]), &words);
     let channel = deploy(service, &["x", folder, "--channel", "nowhere"]);
     not_deployed(&channel, &["Invalid channel name"]);
 }
@@ -445,7 +448,13 @@ async fn an_upgrade_that_does_not_run(service: &Service) {
     let path = service.folder().join("ends.zip");
     std::fs::write(&path, zip).unwrap();
     let output = deploy(service, &["ledger", path.to_str().unwrap()]);
-    let words = ["6709", "earlier version 1.1 is in force again"];
+    let words = [
+        "6709",
+        "earlier version 1.1 is in force again",
+        "what it printed last",
+        "Error: never",
+        "/log/peer-",
+    ];
     not_deployed(&output, &words);
     assert_eq!(query(service, "ledger", &["Edition"]).await, "second");
     submit(service, "ledger", &["Put", "c", "9"]).await;

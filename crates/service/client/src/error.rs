@@ -1,8 +1,8 @@
 //! What can go wrong between a client and a network.
 
 use selvage_crypto::in_full;
-use selvage_net::NetError;
 use selvage_net::tonic;
+use selvage_net::{NetError, describe_status};
 use selvage_proto::Message as _;
 use selvage_proto::common::Status;
 use selvage_proto::gateway::ErrorDetail;
@@ -129,15 +129,24 @@ pub struct Failure {
     pub message: String,
     /// What single nodes said, as the gateway collects it.
     pub details: Vec<ErrorDetail>,
+    /// Whether nobody answered: the node could not be reached, or the connection broke.
+    pub unreached: bool,
 }
 
 impl Failure {
     /// Takes a gRPC status apart.
     pub fn new(status: &tonic::Status) -> Self {
+        // What a node answers arrives as text; only what failed on this side has a cause.
+        let unreached = std::error::Error::source(status).is_some();
         Self {
             code: status.code(),
-            message: status.message().to_owned(),
+            message: if unreached {
+                describe_status(status)
+            } else {
+                status.message().to_owned()
+            },
             details: details(status.details()),
+            unreached,
         }
     }
 }

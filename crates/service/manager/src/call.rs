@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use selvage_client::{ClientError, Gateway, Invocation, Peer, Pem, Profile, User};
+use selvage_client::{Gateway, Invocation, Peer, Pem, Profile, User};
 use selvage_crypto::PrivateKey;
 use selvage_env::Env;
 use selvage_identity::SigningIdentity;
 use selvage_net::Endpoint;
 use selvage_net::tls::ClientTls;
 
+use crate::call_trouble::Tried;
 use crate::error::ManagerError;
 use crate::files::read_limited;
 use crate::up::UpReport;
@@ -53,11 +54,14 @@ pub struct Target {
     key: Option<PathBuf>,
     channel: Option<String>,
     chaincode: Option<String>,
+    /// The network's folder, when it is one of this machine.
+    data: Option<PathBuf>,
 }
 
 impl Target {
-    /// The network that `selvage up` made, as its first user.
-    pub fn of_report(report: &UpReport) -> Result<Self, ManagerError> {
+    /// The network that `selvage up` made in a data folder, as its first user.
+    pub fn of_data(data: &Path) -> Result<Self, ManagerError> {
+        let report = UpReport::load(data)?;
         let at = &report.gateway;
         let roots = read_limited(&at.tls_ca, MOST)?;
         Ok(Self {
@@ -69,6 +73,7 @@ impl Target {
             key: Some(at.key.clone()),
             channel: Some(report.channel.clone()),
             chaincode: report.chaincode.clone(),
+            data: Some(data.to_owned()),
         })
     }
 
@@ -106,6 +111,7 @@ impl Target {
             key: file(profile.key),
             channel,
             chaincode: chaincodes.into_iter().next(),
+            data: None,
         })
     }
 
@@ -138,11 +144,7 @@ impl Target {
         Ok(User::new(Arc::new(identity), &Env::real()))
     }
 
-    fn gateway(&self, call: &Call) -> Result<Gateway, ManagerError> {
-        let channel = call.channel.as_deref().or(self.channel.as_deref());
-        let channel = channel.ok_or_else(|| {
-            ManagerError::Option("nothing names a channel; give --channel".to_owned())
-        })?;
+    fn gateway(&self, channel: &str) -> Result<Gateway, ManagerError> {
         let tls = match &self.tls {
             None => None,
             Some((origin, roots)) => {
@@ -154,13 +156,10 @@ impl Target {
                 })
             }
         };
-        let peer = Peer::new(&Endpoint::new(&self.address, tls)).map_err(|e| failed(&e))?;
+        let peer = Peer::new(&Endpoint::new(&self.address, tls))
+            .map_err(|e| ManagerError::Driver(e.text()))?;
         Ok(Gateway::new(peer, self.user()?, channel))
     }
-}
-
-fn failed(error: &ClientError) -> ManagerError {
-    ManagerError::Driver(error.text())
 }
 
 /// Calls a function: `submit` orders and commits its transaction, otherwise it only reads.
@@ -171,22 +170,28 @@ pub async fn call(target: &Target, call: &Call, submit: bool) -> Result<CallAnsw
             "the network was made without a chaincode; name one with --chaincode".to_owned(),
         )
     })?;
-    let gateway = target.gateway(call)?;
+    let channel = call.channel.as_deref().or(target.channel.as_deref());
+    let channel = channel.ok_or_else(|| {
+        ManagerError::Option("nothing names a channel; give --channel".to_owned())
+    })?;
+    let tried = Tried {
+        data: target.data.as_deref(),
+        channel,
+        own_channel: target.channel.as_deref(),
+        chaincode,
+        function: &call.function,
+    };
+    let gateway = target.gateway(channel)?;
     let invocation = Invocation::new(chaincode, &call.function).args(&call.args);
     if !submit {
-        let payload = gateway
-            .evaluate(&invocation, &[])
-            .await
-            .map_err(|e| failed(&e))?;
+        let payload = gateway.evaluate(&invocation, &[]).await;
         return Ok(CallAnswer {
-            payload: payload.to_vec(),
+            payload: payload.map_err(|e| tried.failed(&e))?.to_vec(),
             committed: None,
         });
     }
-    let done = gateway
-        .submit_transaction(&invocation)
-        .await
-        .map_err(|e| failed(&e))?;
+    let done = gateway.submit_transaction(&invocation).await;
+    let done = done.map_err(|e| tried.failed(&e))?;
     Ok(CallAnswer {
         payload: done.result.to_vec(),
         committed: Some((done.tx_id, done.block)),

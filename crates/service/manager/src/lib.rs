@@ -19,6 +19,7 @@ mod archive;
 pub mod auth;
 mod browser;
 mod call;
+mod call_trouble;
 mod chaincode;
 mod clock;
 pub mod control;
@@ -40,7 +41,7 @@ mod up;
 
 pub use access::Access;
 pub use call::{Call, CallAnswer, Target, call};
-pub use chaincode::{DeployAnswer, DeployRequest, read_source};
+pub use chaincode::{DeployAnswer, DeployRequest, Source, read_source};
 pub use data_dir::{DataDir, UpTurn, holder, is_held};
 pub use driver::local::Programs;
 pub use error::ManagerError;

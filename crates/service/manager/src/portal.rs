@@ -5,9 +5,9 @@ use std::path::Path;
 
 use selvage_crypto::in_full;
 use selvage_crypto::issue::{Authority, LeafProfile, Subject, Validity};
-use selvage_net::CancellationToken;
 use selvage_net::server::{Server, ServerOptions};
 use selvage_net::tls::{ClientAuth, ServerTls, TlsIdentity};
+use selvage_net::{CancellationToken, NetError};
 
 use crate::clock;
 use crate::error::ManagerError;
@@ -33,14 +33,7 @@ impl Portal {
     /// Takes the address. In clear only on the loopback interface; `tls` makes a certificate of
     /// its own in the data folder at first use.
     pub async fn bind(data: &Path, address: &str, tls: bool) -> Result<Self, ManagerError> {
-        let parsed: SocketAddr = address.parse().map_err(|_| {
-            ManagerError::Option(format!("{address} is no address; --listen takes host:port"))
-        })?;
-        if !tls && !parsed.ip().is_loopback() {
-            return Err(ManagerError::Option(format!(
-                "{address} can be reached by others, so the console needs TLS there; add --tls"
-            )));
-        }
+        let parsed = Self::check(address, tls)?;
         let tls = if tls {
             Some(server_tls(data, parsed.ip())?)
         } else {
@@ -59,6 +52,34 @@ impl Portal {
                 reason: in_full(&e),
             })?;
         Ok(Self { server, scheme })
+    }
+
+    /// Whether a console may listen there, without trying.
+    pub fn check(address: &str, tls: bool) -> Result<SocketAddr, ManagerError> {
+        let parsed: SocketAddr = address.parse().map_err(|_| {
+            ManagerError::Option(format!("{address} is no address; --listen takes host:port"))
+        })?;
+        if !tls && !parsed.ip().is_loopback() {
+            return Err(ManagerError::Option(format!(
+                "{address} can be reached by others, so the console needs TLS there; add --tls"
+            )));
+        }
+        Ok(parsed)
+    }
+
+    /// Whether the address is free now: for refusals that come before anything is written.
+    pub fn probe(address: SocketAddr) -> Result<(), ManagerError> {
+        let tried = std::net::TcpListener::bind(address);
+        tried.map(drop).map_err(|source| {
+            let address = address.to_string();
+            ManagerError::Listen {
+                reason: in_full(&NetError::Bind {
+                    address: address.clone(),
+                    source,
+                }),
+                address,
+            }
+        })
     }
 
     /// `http://host:port`.

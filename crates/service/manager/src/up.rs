@@ -51,6 +51,15 @@ pub struct UpRequest {
     pub node_ous: bool,
 }
 
+impl UpRequest {
+    /// Whether such a network can be made.
+    pub fn check(&self) -> Result<(), ManagerError> {
+        selvage_manager_api::validate::create(&body(self))
+            .map(drop)
+            .map_err(|e| refused(&e))
+    }
+}
+
 /// A gateway and an identity to use it with; paths of PEM files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayReport {
@@ -231,7 +240,7 @@ impl Manager {
     ) -> Result<UpAnswer, ManagerError> {
         // The request is checked even when the network exists, so a wish that cannot be met is
         // refused rather than passed over.
-        selvage_manager_api::validate::create(&body(request)).map_err(|e| refused(&e))?;
+        request.check()?;
         let found = self.first_light().await?;
         let resumed = found
             .as_ref()

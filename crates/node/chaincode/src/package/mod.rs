@@ -15,7 +15,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use archive::Limits;
-pub use source_zip::{SourceZip, ZipError, ZipProblem, is_ignored};
+pub use source_zip::{Candidate, SourceZip, ZipError, ZipProblem, is_ignored};
 pub use write::{SourceFile, write_package};
 
 const METADATA_FILE: &str = "metadata.json";

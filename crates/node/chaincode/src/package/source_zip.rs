@@ -51,6 +51,15 @@ pub enum ZipProblem {
     Contents(#[from] PackageError),
 }
 
+/// A project in a zip that is not part of another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its folder, without a slash at its end; empty for the top.
+    pub folder: String,
+    /// Its language.
+    pub kind: ChaincodeKind,
+}
+
 /// The source code found in a zip.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceZip {
@@ -66,22 +75,34 @@ impl SourceZip {
         wanted: Option<&ChaincodeKind>,
         limits: &Limits,
     ) -> Result<Self, ZipError> {
-        let files = read_files(file, limits)?;
-        if files.is_empty() {
-            return Err(ZipProblem::Empty.into());
+        let (files, projects) = look_through(file, wanted, limits)?;
+        let nearest = projects.into_iter().next().ok_or(ZipProblem::NoChaincode)?;
+        Ok(nearest.into_source(&files))
+    }
+
+    /// Everything that [`Self::open`] may mean, what it takes first: several when somebody zipped
+    /// more than one chaincode.
+    pub fn candidates(
+        file: &[u8],
+        wanted: Option<&ChaincodeKind>,
+        limits: &Limits,
+    ) -> Result<Vec<Candidate>, ZipError> {
+        let (_, projects) = look_through(file, wanted, limits)?;
+        let mut found: Vec<Candidate> = Vec::new();
+        for Project { folder, kind, .. } in projects {
+            let is_part = found.iter().any(|of| {
+                let rest = folder.strip_prefix(&of.folder);
+                match rest {
+                    Some("") => of.kind == kind,
+                    Some(rest) => of.folder.is_empty() || rest.starts_with('/'),
+                    None => false,
+                }
+            });
+            if !is_part {
+                found.push(Candidate { folder, kind });
+            }
         }
-        let projects = find_projects(&files);
-        if projects.is_empty() {
-            return Err(ZipProblem::NoChaincode.into());
-        }
-        let chosen = projects
-            .into_iter()
-            .find(|p| wanted.is_none_or(|kind| p.kind == *kind));
-        let Some(project) = chosen else {
-            let wanted = wanted.map_or("", ChaincodeKind::as_str);
-            return Err(ZipProblem::OtherLanguage(wanted.to_owned()).into());
-        };
-        Ok(project.into_source(&files))
+        Ok(found)
     }
 
     /// The language of the project.
@@ -93,6 +114,28 @@ impl SourceZip {
     pub fn into_package(self, label: &str) -> Result<Bytes, PackageError> {
         write_package(label, &self.kind, &self.path, self.files)
     }
+}
+
+/// The files, and at least one project among them, nearest to the top first.
+fn look_through(
+    file: &[u8],
+    wanted: Option<&ChaincodeKind>,
+    limits: &Limits,
+) -> Result<(BTreeMap<String, Found>, Vec<Project>), ZipProblem> {
+    let files = read_files(file, limits)?;
+    if files.is_empty() {
+        return Err(ZipProblem::Empty);
+    }
+    let mut projects = find_projects(&files);
+    if projects.is_empty() {
+        return Err(ZipProblem::NoChaincode);
+    }
+    projects.retain(|p| wanted.is_none_or(|kind| p.kind == *kind));
+    if projects.is_empty() {
+        let wanted = wanted.map_or("", ChaincodeKind::as_str);
+        return Err(ZipProblem::OtherLanguage(wanted.to_owned()));
+    }
+    Ok((files, projects))
 }
 
 struct Found {

@@ -392,6 +392,39 @@ fn zips_become_packages() {
 }
 
 #[test]
+fn every_chaincode_of_a_zip_is_told_once() {
+    let candidates = |files: &[(&str, &[u8])], wanted: Option<&ChaincodeKind>| {
+        let zip = zip_of(files);
+        let found = SourceZip::candidates(&zip, wanted, &Limits::default()).unwrap();
+        let kind = |c: &Candidate| (c.folder.clone(), c.kind.as_str().to_owned());
+        found.iter().map(kind).collect::<Vec<_>>()
+    };
+    let named = |all: &[(&str, &str)]| {
+        let owned = |(f, k): &(&str, &str)| ((*f).to_owned(), (*k).to_owned());
+        all.iter().map(owned).collect::<Vec<_>>()
+    };
+    let one: &[(&str, &[u8])] = &[
+        ("cc/package.json", b"{}"),
+        ("cc/web/package.json", b"{}"),
+        ("cc/tools/go.mod", b"module a\n"),
+    ];
+    assert_eq!(candidates(one, None), named(&[("cc", "node")]));
+    let two: &[(&str, &[u8])] = &[
+        ("a/package.json", b"{}"),
+        ("ab/go.mod", b"module a\n"),
+        ("ab/main.go", b"package main\n"),
+    ];
+    let both = [("a", "node"), ("ab", "golang")];
+    assert_eq!(candidates(two, None), named(&both));
+    assert_eq!(
+        candidates(two, Some(&ChaincodeKind::Node)),
+        named(&both[..1])
+    );
+    let mixed: &[(&str, &[u8])] = &[("package.json", b"{}"), ("go.mod", b"module a\n")];
+    assert_eq!(candidates(mixed, None).len(), 2);
+}
+
+#[test]
 fn the_language_asked_for_is_taken() {
     let both = zip_of(&[("go/go.mod", b"module a\n"), ("node/package.json", b"{}")]);
     let open = |kind| SourceZip::open(&both, Some(&kind), &Limits::default());

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::package::plain;
 use super::survey::next_version;
-use super::{Desk, Say, Upload, language};
+use super::{Desk, Running, Say, Upload, language};
 use crate::error::ManagerError;
 use crate::service::Manager;
 
@@ -126,6 +126,14 @@ impl Desk {
             Some(version) => version,
             None => self.free_version(&channel, &request.name).await?,
         };
+        let running = Running {
+            channel: channel.clone(),
+            name: request.name.clone(),
+            version: version.clone(),
+        };
+        let turn = self.chaincodes.deploying(&self.instance, running);
+        let _turn = turn.map_err(refused)?;
+        self.refuse_again(&channel, &request.name, &version).await?;
         let upload = Upload {
             name: request.name.clone(),
             version: version.clone(),
@@ -160,6 +168,28 @@ impl Desk {
             sequence: done.sequence,
             package_id: done.package_id,
         })
+    }
+
+    /// Refuses a version that is in force and installed everywhere: there is nothing left to do. One
+    /// that a peer lacks is deployed again.
+    async fn refuse_again(
+        &self,
+        channel: &str,
+        name: &str,
+        version: &str,
+    ) -> Result<(), ManagerError> {
+        let survey = self.survey().await.map_err(refused)?;
+        let defined = survey.definition(channel, name);
+        let mut peers = survey.peers.iter();
+        if defined.is_none_or(|d| d.version != version)
+            || !peers.all(|p| survey.package_on(p, name, version).is_some())
+        {
+            return Ok(());
+        }
+        Err(ManagerError::Option(format!(
+            "{name} {version} is in force in the channel {channel} already; choose another version, \
+             or leave out --version to take the next one"
+        )))
     }
 
     /// The version after the one in the channel that no peer has yet.

@@ -1,9 +1,12 @@
 //! What peers and orderers say when chaincode cannot be installed or instantiated, turned into
 //! BCS's errors and codes, with a remedy.
 
+use std::path::Path;
+
 use selvage_manager_api::{ApiError, ErrorCode};
 
 use super::lifecycle::{Broken, Stage};
+use crate::files;
 
 /// What a peer says before the reason why a build failed.
 const BUILD: &str = "could not build chaincode: ";
@@ -67,12 +70,12 @@ const NO_PROCESS: Kind = kind(
 const NO_REGISTRATION: Kind = kind(
     "6709",
     "the chaincode ended before it registered with its peer",
-    "see what it printed in the peer's log, correct it and install it as a new version",
+    "correct it and install it as a new version",
 );
 const SLOW_START: Kind = kind(
     "6721",
     "the chaincode did not start in time",
-    "try again; if that fails too, see what it printed in the peer's log",
+    "try again; if that fails too, see what it printed",
 );
 const INIT_REFUSED: Kind = kind(
     "6716",
@@ -83,7 +86,7 @@ const INIT_REFUSED: Kind = kind(
 const INIT_ENDED: Kind = kind(
     "6722",
     "the chaincode ended while its init function ran",
-    "see what it printed in the peer's log, correct it and install it as a new version",
+    "correct it and install it as a new version",
 );
 const DISK_FULL: Kind = kind(
     "6906",
@@ -167,6 +170,42 @@ pub(super) fn kind_of(broken: &Broken) -> Kind {
     }
 }
 
+impl Kind {
+    /// Whether the chaincode's own last words say more than its peer does.
+    pub(super) fn is_of_process(self) -> bool {
+        [NO_PROCESS, NO_REGISTRATION, SLOW_START, INIT_ENDED].contains(&self)
+    }
+}
+
+/// Bytes at the end of a peer's log that are looked through.
+const LOOKED_THROUGH: u64 = 256 * 1024;
+/// Lines of a chaincode that are shown, and how much of each.
+const SHOWN: usize = 25;
+const WIDEST: usize = 300;
+/// How lines of chaincode begin in a peer's log, before the peer's name.
+const TAG: &str = "[peer.chaincode.";
+
+/// What a chaincode printed last, out of its peer's log.
+pub(super) fn last_words(log: &Path, name: &str, version: &str) -> String {
+    let tag = format!("-{name}-{version}] ");
+    let own = |line: String| {
+        let (_, tagged) = line.split_once(TAG)?;
+        let (_, words) = tagged.split_once(&tag)?;
+        Some(words.chars().take(WIDEST).collect::<String>())
+    };
+    let lines = files::tail(log, LOOKED_THROUGH).into_iter();
+    let lines: Vec<String> = lines.filter_map(own).collect();
+    if lines.is_empty() {
+        return format!("it printed nothing; its peer's log is {}", log.display());
+    }
+    let last = &lines[lines.len().saturating_sub(SHOWN)..];
+    format!(
+        "what it printed last, from {}:\n    {}",
+        log.display(),
+        last.join("\n    ")
+    )
+}
+
 /// The error for whoever asked.
 pub(super) fn instantiate(kind: Kind, broken: &Broken) -> ApiError {
     ApiError::new(
@@ -240,5 +279,31 @@ mod tests {
             let error = instantiate(kind_of(&broken), &broken);
             assert!(error.message.ends_with(reason) && error.message.contains(code));
         }
+    }
+
+    #[test]
+    fn a_chaincodes_last_words_are_its_own() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let log = dir.path().join("peer-0.log");
+        let at = log.display().to_string();
+        let none = last_words(&log, "basic", "1.0");
+        assert_eq!(none, format!("it printed nothing; its peer's log is {at}"));
+        let head = "2026-11-25 06:47:35.572 UTC 0009 INFO [peer.chaincode] output -> ";
+        let line = |tag: &str, text: &str| format!("{head}[peer.chaincode.dev-p-{tag}] {text}\n");
+        let mut text = line("basic-1.0", "Error: Cannot find module 'x' [y] z");
+        text += &line("basic-1.1", "another version");
+        text += "2026-11-25 06:47:35.572 UTC 000a INFO [gossip] basic-1.0] of the peer\n";
+        std::fs::write(&log, &text).expect("log");
+        assert_eq!(
+            last_words(&log, "basic", "1.0"),
+            format!("what it printed last, from {at}:\n    Error: Cannot find module 'x' [y] z")
+        );
+        for n in 0..100 {
+            text += &line("basic-1.0", &format!("line {n} {}", "x".repeat(1000)));
+        }
+        std::fs::write(&log, &text).expect("log");
+        let shown = last_words(&log, "basic", "1.0");
+        assert_eq!(shown.lines().count(), 1 + SHOWN);
+        assert!(shown.contains("line 99") && shown.len() < 2 * SHOWN * WIDEST);
     }
 }

@@ -5,11 +5,11 @@ use std::io::{Cursor, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use selvage_chaincode::package::is_ignored;
+use selvage_chaincode::package::{Candidate, SourceZip, is_ignored};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-use super::package::MOST_FILE;
+use super::package::{GZIP, MOST_FILE, language, limits};
 use crate::error::ManagerError;
 use crate::files::read_limited;
 
@@ -22,10 +22,79 @@ const MOST_ENTRIES: usize = 20_000;
 const DEEPEST: usize = 64;
 /// Bytes a source folder may have.
 const MOST_BYTES: u64 = 256 << 20;
+/// Projects that are listed when there are several.
+const LISTED: usize = 20;
+
+/// A chaincode to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// A zip or a package.
+    pub file: Vec<u8>,
+    /// What was taken, when that is not the whole folder or zip.
+    pub taken: Option<String>,
+}
+
+/// Reads what `selvage deploy` is given: a package, or a zip or folder with exactly one chaincode in
+/// it. `wanted` is the language asked for; the folder `without` is left out.
+pub fn read_source(
+    path: &Path,
+    without: &Path,
+    wanted: Option<&str>,
+) -> Result<Source, ManagerError> {
+    let file = read(path, without)?;
+    if file.starts_with(&GZIP) {
+        return Ok(Source { file, taken: None });
+    }
+    let kind = wanted.map(language).transpose();
+    let kind = kind.map_err(|e| ManagerError::Option(e.message))?;
+    let found = SourceZip::candidates(&file, kind.as_ref(), &limits());
+    let found = found.map_err(|e| {
+        ManagerError::Option(format!("{}: {}; {FOLDER_HINT}", path.display(), e.source))
+    })?;
+    let taken = match found.as_slice() {
+        [one] if one.folder.is_empty() => None,
+        [one] => Some(format!("taking the chaincode {}", named(path, one))),
+        several => return Err(ambiguous(path, several)),
+    };
+    Ok(Source { file, taken })
+}
+
+fn named(path: &Path, candidate: &Candidate) -> String {
+    let Candidate { folder, kind } = candidate;
+    // Inside a zip there are no paths of this machine.
+    let place = match path.is_dir() {
+        true if folder.is_empty() => path.display().to_string(),
+        true => path.join(folder).display().to_string(),
+        false if folder.is_empty() => "the top".to_owned(),
+        false => folder.clone(),
+    };
+    format!("{place} ({})", kind.as_str())
+}
+
+fn ambiguous(path: &Path, several: &[Candidate]) -> ManagerError {
+    let listed = several.iter().take(LISTED).map(|c| named(path, c));
+    let mut list = listed.collect::<Vec<_>>().join(", ");
+    if several.len() > LISTED {
+        list.push_str(", …");
+    }
+    let alone = |c: &Candidate| several.iter().filter(|o| o.kind == c.kind).count() == 1;
+    let by_language = match several.iter().any(alone) {
+        true => ", or choose its language with --lang",
+        false => "",
+    };
+    let remedy = match path.is_dir() {
+        true => "say which: give the folder of one",
+        false => "zip one of them",
+    };
+    ManagerError::Option(format!(
+        "several chaincode projects under {}: {list}; {remedy}{by_language}",
+        path.display()
+    ))
+}
 
 /// Reads a file, or makes a zip of a folder, leaving out what builds make themselves and the folder
 /// `without`. The result is at most as long as the service takes.
-pub fn read_source(path: &Path, without: &Path) -> Result<Vec<u8>, ManagerError> {
+fn read(path: &Path, without: &Path) -> Result<Vec<u8>, ManagerError> {
     let found = fs::metadata(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => {
             ManagerError::Option(format!("there is no {}; {FOLDER_HINT}", path.display()))
@@ -132,7 +201,7 @@ fn zip(files: &[(String, PathBuf)]) -> Result<Vec<u8>, ManagerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use selvage_chaincode::package::{ChaincodeKind, Limits, SourceZip};
+    use selvage_chaincode::package::{ChaincodeKind, Limits};
 
     fn write(folder: &Path, name: &str, contents: &[u8]) {
         let path = folder.join(name);
@@ -146,17 +215,60 @@ mod tests {
         let nowhere = dir.path().join("nowhere");
         write(dir.path(), "package.json", b"{}");
         write(dir.path(), "lib/index.js", b"");
-        let plain = read_source(dir.path(), &nowhere).expect("a zip");
+        let take = |path: &Path, without: &Path| {
+            let source = read_source(path, without, None).expect("a source");
+            assert_eq!(source.taken, None);
+            source.file
+        };
+        let plain = take(dir.path(), &nowhere);
         write(dir.path(), "node_modules/a/package.json", b"{}");
         write(dir.path(), ".git/config", b"x");
         write(dir.path(), "data/secret.pem", b"key");
         let data = dir.path().join("data");
-        assert_eq!(read_source(dir.path(), &data).expect("a zip"), plain);
+        assert_eq!(take(dir.path(), &data), plain);
         let source = SourceZip::open(&plain, None, &Limits::default()).expect("chaincode");
         assert_eq!(source.kind(), &ChaincodeKind::Node);
         let file = dir.path().join("a.zip");
         fs::write(&file, &plain).expect("file");
-        assert_eq!(read_source(&file, &nowhere).expect("a file"), plain);
+        assert_eq!(take(&file, &nowhere), plain);
+    }
+
+    #[test]
+    fn one_project_is_taken_and_several_are_listed() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let path = dir.path();
+        let take = |wanted| read_source(path, Path::new("/nowhere"), wanted);
+        let refused = |wanted, parts: &[&str]| {
+            let error = take(wanted).expect_err("refused").to_string();
+            for part in parts {
+                assert!(error.contains(part), "{part:?} is missing in: {error}");
+            }
+        };
+        write(path, "notes/README.md", b"x");
+        let shown = path.display().to_string();
+        refused(
+            None,
+            &[&shown, "no chaincode found", "package.json", "go.mod"],
+        );
+        write(path, "one/package.json", b"{}");
+        write(path, "one/lib/package.json", b"{}");
+        let taken = take(None).expect("one").taken.expect("a line");
+        let one = path.join("one").display().to_string();
+        assert_eq!(taken, format!("taking the chaincode {one} (node)"));
+        refused(Some("go"), &["no golang chaincode"]);
+        write(path, "two/go.mod", b"module two\n");
+        let list = format!("{one} (node), {} (golang)", path.join("two").display());
+        refused(
+            None,
+            &["several chaincode projects under", &list, "say which"],
+        );
+        refused(None, &["--lang"]);
+        let taken = take(Some("go")).expect("one").taken.expect("a line");
+        assert!(taken.ends_with("two (golang)"), "{taken}");
+        fs::remove_file(path.join("two/go.mod")).expect("gone");
+        write(path, "two/package.json", b"{}");
+        let error = take(None).expect_err("two alike").to_string();
+        assert!(!error.contains("--lang"), "{error}");
     }
 
     #[test]
@@ -164,7 +276,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary folder");
         let missing = dir.path().join("missing");
         let refused = |path: &Path, part: &str| {
-            let error = read_source(path, &missing).expect_err(part).to_string();
+            let error = read_source(path, &missing, None);
+            let error = error.expect_err(part).to_string();
             assert!(error.contains(part), "{error}");
         };
         refused(&missing, "there is no");

@@ -24,6 +24,7 @@ mod tests;
 mod view;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -38,7 +39,7 @@ use selvage_proto::lifecycle::query_chaincode_definitions_result::ChaincodeDefin
 
 use crate::clock;
 use crate::error::ManagerError;
-use crate::fabric::{Fabric, Site};
+use crate::fabric::{At, Fabric, Site};
 use crate::network::{ChannelPlan, Network};
 use crate::service::Manager;
 use crate::store::{FailedRow, InstanceRow, Store};
@@ -47,7 +48,7 @@ use survey::Survey;
 use view::View;
 
 pub use deploy::{DeployAnswer, DeployRequest};
-pub use folder::read_source;
+pub use folder::{Source, read_source};
 pub(crate) use install::Upload;
 pub(crate) use lifecycle::{definitions, deploy_plan};
 pub(crate) use package::{MOST_FILE, language};
@@ -70,42 +71,70 @@ pub(crate) struct Running {
 #[derive(Debug, Default)]
 pub(crate) struct Chaincodes {
     running: Mutex<HashMap<String, Running>>,
+    /// Deployments by `selvage deploy`, from before they build.
+    deploying: Mutex<HashMap<String, Running>>,
     /// Of packages, by id.
     languages: Mutex<HashMap<String, String>>,
 }
 
-/// Keeps others from instantiating in the same instance.
+/// Which work a turn is for.
+type Work = fn(&Chaincodes) -> &Mutex<HashMap<String, Running>>;
+
+/// Keeps others from the same work in the same instance.
 struct Turn {
     chaincodes: Arc<Chaincodes>,
+    work: Work,
     instance: String,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.chaincodes.running.lock().remove(&self.instance);
+        (self.work)(&self.chaincodes).lock().remove(&self.instance);
     }
 }
 
 impl Chaincodes {
     /// Two definitions of one chaincode at the same time would claim the same sequence.
     fn turn(self: &Arc<Self>, instance: &str, running: Running) -> Result<Turn, ApiError> {
-        let mut all = self.running.lock();
+        self.take(|c| &c.running, "instantiated", instance, running)
+    }
+
+    /// Whoever deploys while another does would build for minutes and then be refused.
+    fn deploying(self: &Arc<Self>, instance: &str, running: Running) -> Result<Turn, ApiError> {
+        if let Some(other) = self.running.lock().get(instance) {
+            return Err(busy(other, "instantiated"));
+        }
+        self.take(|c| &c.deploying, "deployed", instance, running)
+    }
+
+    fn take(
+        self: &Arc<Self>,
+        work: Work,
+        doing: &str,
+        instance: &str,
+        running: Running,
+    ) -> Result<Turn, ApiError> {
+        let mut all = work(self).lock();
         if let Some(other) = all.get(instance) {
-            return Err(ApiError::new(
-                ErrorCode::Busy,
-                format!(
-                    "the chaincode {} {} is being instantiated in the channel {}; try again when \
-                     that has ended",
-                    other.name, other.version, other.channel
-                ),
-            ));
+            return Err(busy(other, doing));
         }
         all.insert(instance.to_owned(), running);
         Ok(Turn {
             chaincodes: Arc::clone(self),
+            work,
             instance: instance.to_owned(),
         })
     }
+}
+
+fn busy(other: &Running, doing: &str) -> ApiError {
+    ApiError::new(
+        ErrorCode::Busy,
+        format!(
+            "the chaincode {} {} is being {doing} in the channel {}; try again when that has ended",
+            other.name, other.version, other.channel
+        ),
+    )
 }
 
 /// An instance's chaincode, with everything that answering about it takes.
@@ -334,7 +363,28 @@ impl Desk {
         self.store
             .put_failed_instantiation(&self.instance, &failed)
             .await?;
-        Ok(failure::instantiate(kind, &broken))
+        let mut error = failure::instantiate(kind, &broken);
+        if kind.is_of_process()
+            && let Some(log) = self.log_of(channel, wanted, &broken)
+        {
+            let Definition { name, version, .. } = &wanted.definition;
+            error.message += "; ";
+            error.message += &failure::last_words(&log, name, version);
+        }
+        Ok(error)
+    }
+
+    /// The log of the peer where a chaincode failed, as far as that is known.
+    fn log_of(&self, channel: &ChannelPlan, wanted: &Wanted, broken: &Broken) -> Option<PathBuf> {
+        let runs = |at: &At<'_>| wanted.runs_on.contains(&at.node.name);
+        let peers: Vec<At<'_>> = self.site.peers_in(channel).filter(runs).collect();
+        let named = peers.iter().find(|at| {
+            let rest = broken.reason.strip_prefix(&at.node.name);
+            rest.is_some_and(|rest| rest.starts_with(':'))
+        });
+        let node = named.or(peers.first())?.node;
+        let folder = self.site.folders.node(node);
+        Some(folder.join("log").join(format!("{}.log", node.name)))
     }
 
     /// Checks a request against what is there, and makes the definition of it. Nothing is changed.

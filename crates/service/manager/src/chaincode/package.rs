@@ -12,7 +12,7 @@ pub(crate) const MOST_FILE: usize = 64 << 20;
 const MOST_EXPANDED: u64 = 256 << 20;
 
 /// The first bytes of a gzip stream, as Fabric's packages are.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
+pub(super) const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// What can be done about a file that cannot be used.
 const REMEDY: &str = "send a zip of the chaincode's source folder, or a package made by `peer \
@@ -42,6 +42,15 @@ pub(crate) fn language(word: &str) -> Result<ChaincodeKind, ApiError> {
     }
 }
 
+/// What a zip or package may have.
+pub(super) fn limits() -> Limits {
+    Limits {
+        file: MOST_FILE as u64,
+        expanded: MOST_EXPANDED,
+        ..Limits::default()
+    }
+}
+
 /// Makes a package of a source zip, or looks through a package. Uses the processor for a while.
 pub(crate) fn prepare(
     name: &str,
@@ -49,11 +58,7 @@ pub(crate) fn prepare(
     wanted: Option<&ChaincodeKind>,
     file: Bytes,
 ) -> Result<Prepared, ApiError> {
-    let limits = Limits {
-        file: MOST_FILE as u64,
-        expanded: MOST_EXPANDED,
-        ..Limits::default()
-    };
+    let limits = limits();
     if file.starts_with(&GZIP) {
         return fabric_package(wanted, file, limits);
     }

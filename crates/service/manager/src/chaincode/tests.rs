@@ -459,7 +459,22 @@ async fn a_chaincode_that_starts_is_waited_for_and_one_that_ends_is_not() {
     let ended = "error in simulation: failed to execute transaction x: could not launch \
                  chaincode y: chaincode registration failed: it exited with 1";
     *bench.peers.answers.lock() = vec![Err(ended.into()); 20];
+    for at in bench.desk.site.peers() {
+        let folder = bench.desk.site.folders.node(at.node).join("log");
+        std::fs::create_dir_all(&folder).expect("folder");
+        let log = folder.join(format!("{}.log", at.node.name));
+        std::fs::write(
+            &log,
+            "[peer.chaincode.dev-p-assets-1.1] Cannot find module\n",
+        )
+        .expect("log");
+    }
     let error = bench.instantiate("1.1").await.expect_err("it ended");
+    assert!(
+        error.message.ends_with(":\n    Cannot find module"),
+        "{error}"
+    );
+    assert!(error.message.contains("instances/i/nodes/peer-"), "{error}");
     assert!(error.message.contains("6709"), "{error}");
     assert!(error.message.contains("exited with 1"), "{error}");
     let back = "the earlier version 1.0 is in force again";
@@ -543,4 +558,51 @@ async fn a_deployment_counts_versions_up() {
     bench.peers.away.lock().clear();
     let third = deploy(b"five", None).await.expect("deployed");
     assert_eq!((third.version.as_str(), third.sequence), ("1.3", 3));
+}
+
+#[tokio::test]
+async fn a_deployment_in_vain_builds_nothing() {
+    let bench = Bench::new().await;
+    let deploy = async |code: &'static [u8]| {
+        let request = DeployRequest {
+            name: "basic".into(),
+            version: Some("1.0".into()),
+            language: None,
+            channel: None,
+        };
+        let zip = zip_of(&[("package.json", b"{}"), ("index.js", code)]);
+        let before = bench.peers.installs.lock().len();
+        let done = bench.desk.deploy(request, zip.into(), &|_| ()).await;
+        let built = bench.peers.installs.lock().len() - before;
+        (done.map_err(|e| e.to_string()), built)
+    };
+    let running = || Running {
+        channel: "channel".into(),
+        name: "other".into(),
+        version: "7".into(),
+    };
+    let chaincodes = &bench.desk.chaincodes;
+    for doing in ["instantiated", "deployed"] {
+        let turn = match doing {
+            "deployed" => chaincodes.deploying("i", running()),
+            _ => chaincodes.turn("i", running()),
+        };
+        let turn = turn.expect("free");
+        let (outcome, built) = deploy(b"one").await;
+        let error = outcome.expect_err("busy");
+        let busy = format!("the chaincode other 7 is being {doing} in the channel channel");
+        assert!(error.contains(&busy), "{error}");
+        assert_eq!(built, 0);
+        drop(turn);
+    }
+    deploy(b"one").await.0.expect("deployed");
+    for code in [b"one", b"two"] {
+        let (outcome, built) = deploy(code).await;
+        let error = outcome.expect_err("in force");
+        assert!(error.contains("basic 1.0 is in force"), "{error}");
+        assert_eq!(built, 0);
+    }
+    bench.peers.packages.lock().remove(&bench.node(0));
+    let again = deploy(b"one").await.0.expect("a peer lacked it");
+    assert_eq!(again.sequence, 2);
 }
