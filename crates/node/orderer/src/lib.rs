@@ -25,6 +25,7 @@ mod local_msp;
 pub mod node;
 mod participation;
 mod registrar;
+mod reload;
 mod tls;
 
 pub use chain::CONSENSUS_TYPES;

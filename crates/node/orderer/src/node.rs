@@ -19,7 +19,7 @@ use selvage_net::ops::{Operations, Version};
 use selvage_net::server::{Server, ServerOptions};
 use selvage_net::services::atomic_broadcast_server::{AtomicBroadcast, AtomicBroadcastServer};
 use selvage_net::throttle::Throttled;
-use selvage_net::tls::ServerTls;
+use selvage_net::tls::{ServerTls, TlsIdentity};
 use selvage_net::tonic::service::Routes;
 use selvage_net::tonic::{self, Request, Response, Streaming};
 use selvage_net::{CancellationToken, NetError};
@@ -41,6 +41,7 @@ use crate::limiter::Limiter;
 use crate::local_msp::signing_identity;
 use crate::participation::Participation;
 use crate::registrar::Registrar;
+use crate::reload::Reload;
 use crate::tls::EndpointTls;
 
 /// The version of this program.
@@ -69,6 +70,7 @@ pub struct Orderer {
     shutdown: CancellationToken,
     registrar: Arc<Registrar>,
     servers: JoinSet<Result<(), NetError>>,
+    reload: Reload,
     fatal: mpsc::Receiver<(String, String)>,
 }
 
@@ -126,6 +128,7 @@ impl Orderer {
         let cluster = cluster(settings, signer.clone(), &metrics, &env)?;
         let between = ClusterTls::listener(settings)?;
         let between_tls = between.as_ref().map(|tls| tls.server.clone());
+        let reload = watch_certificates(settings, tls.as_ref(), between.as_ref(), &cluster);
         let roots_follow = Arc::new(FollowRoots {
             listeners: tls.into_iter().chain(between).collect(),
             cluster: cluster.tls.clone(),
@@ -178,6 +181,7 @@ impl Orderer {
             shutdown,
             registrar,
             servers: JoinSet::new(),
+            reload,
             fatal,
         };
         orderer
@@ -186,6 +190,8 @@ impl Orderer {
         if let Some((tls, routes)) = between {
             orderer.listen_cluster(settings, tls, routes).await?;
         }
+        let reload = std::mem::take(&mut orderer.reload);
+        orderer.servers.spawn(reload.run(orderer.shutdown.clone()));
         tracing::info!(
             target: "orderer.common.server",
             address = %orderer.address,
@@ -249,6 +255,15 @@ impl Orderer {
         router: Router,
     ) -> Result<SocketAddr, OrdererError> {
         let tls = EndpointTls::load(tls_section, &endpoint.tls, true)?;
+        if let Some(tls) = &tls {
+            let (server, files) = (tls.server.clone(), &endpoint.tls);
+            let take = move |identity| server.set_identity(identity);
+            self.reload.watch(
+                tls_section,
+                (&files.certificate, &files.private_key),
+                Box::new(take),
+            );
+        }
         let options = ServerOptions::http(tls.map(|tls| tls.server));
         self.listen(section, &endpoint.listen_address, options, router)
             .await
@@ -385,6 +400,48 @@ fn cluster(
         suspicion: settings.consensus.eviction_suspicion()?,
         patience: PATIENCE,
     })
+}
+
+/// The certificates of the gRPC listeners, and the one shown to other orderers, follow their files.
+fn watch_certificates(
+    settings: &Settings,
+    general: Option<&EndpointTls>,
+    between: Option<&EndpointTls>,
+    cluster: &ClusterNode,
+) -> Reload {
+    let mut reload = Reload::default();
+    let (tls, own) = (&settings.general.tls, &settings.general.cluster);
+    let listeners = [
+        (general, "General.TLS", &tls.certificate, &tls.private_key),
+        (
+            between,
+            "General.Cluster",
+            &own.server_certificate,
+            &own.server_private_key,
+        ),
+    ];
+    for (listener, section, certificate, key) in listeners {
+        let Some(listener) = listener else { continue };
+        // Other orderers come to the general listener where they have none to themselves.
+        let is_theirs = own.own_listener() == (section == "General.Cluster");
+        let cluster = cluster.tls.clone().filter(|_| is_theirs);
+        let server = listener.server.clone();
+        let take = move |identity: TlsIdentity| {
+            if let Some(cluster) = &cluster {
+                cluster.shows(&identity);
+            }
+            server.set_identity(identity);
+        };
+        reload.watch(section, (certificate, key), Box::new(take));
+    }
+    if let Some(cluster) = cluster.tls.clone() {
+        let (certificate, key) = cluster.client_files();
+        let files = (certificate.to_owned(), key.to_owned());
+        let take = move |identity| cluster.set_identity(identity);
+        let section = "General.Cluster, as a client";
+        reload.watch(section, (&files.0, &files.1), Box::new(take));
+    }
+    reload
 }
 
 fn operations(

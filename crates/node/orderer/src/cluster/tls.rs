@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::RwLock;
 use selvage_channel::ChannelConfig;
 use selvage_net::TlsError;
 use selvage_net::tls::{
@@ -24,8 +25,11 @@ pub struct ClusterTls {
     /// The roots that the settings name.
     configured: Vec<CertificateDer<'static>>,
     time_shift: Duration,
-    server_certificate: Vec<u8>,
-    server_key: Vec<u8>,
+    /// The public keys that this node has shown at its cluster listener since it started: while its
+    /// certificate is exchanged, a channel may name the old one or the new one.
+    server_keys: RwLock<Vec<Vec<u8>>>,
+    /// The files of the certificate that this node shows as a client, and of its key.
+    client_files: (String, String),
 }
 
 impl fmt::Debug for ClusterTls {
@@ -85,8 +89,8 @@ impl ClusterTls {
             roots: ServerRoots::new(configured.clone()),
             configured,
             time_shift: shift.0,
-            server_key: public_key(&server_certificate).unwrap_or_default(),
-            server_certificate: server_certificate.to_vec(),
+            server_keys: RwLock::new(public_key(&server_certificate).into_iter().collect()),
+            client_files: (client.clone(), client_key.clone()),
         })))
     }
 
@@ -129,23 +133,27 @@ impl ClusterTls {
         self.identity.store(Arc::new(identity));
     }
 
-    /// The certificate other orderers see at this node's cluster listener, DER. A channel's
-    /// consenter with the same public key is this node.
-    pub fn server_certificate(&self) -> &[u8] {
-        &self.server_certificate
+    /// The listener for other orderers shows this certificate from now on.
+    pub(crate) fn shows(&self, identity: &TlsIdentity) {
+        if let Some(key) = public_key(identity.leaf()) {
+            let mut keys = self.server_keys.write();
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
     }
 
-    /// Whether a PEM text begins with a certificate with the public key of
-    /// [`Self::server_certificate`].
+    /// The files of the certificate that this node shows as a client, and of its key.
+    pub(crate) fn client_files(&self) -> (&str, &str) {
+        (&self.client_files.0, &self.client_files.1)
+    }
+
+    /// Whether a PEM text begins with a certificate with a public key that this node shows at its
+    /// cluster listener. A channel's consenter with that certificate is this node.
     pub fn is_own(&self, certificate_pem: &[u8]) -> bool {
         let certificates = certificates_from_pem("", certificate_pem).unwrap_or_default();
-        let first = certificates.first();
-        first.is_some_and(|first| self.is_own_server(first))
-    }
-
-    /// As [`Self::is_own`] for a certificate in DER form.
-    pub(crate) fn is_own_server(&self, certificate: &[u8]) -> bool {
-        public_key(certificate).is_some_and(|key| key == self.server_key)
+        let key = certificates.first().and_then(|first| public_key(first));
+        key.is_some_and(|key| self.server_keys.read().contains(&key))
     }
 
     /// For connections to a consenter, which must show this public key.

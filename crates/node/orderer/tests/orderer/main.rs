@@ -4,6 +4,7 @@
 
 mod bft;
 mod broadcast;
+mod certificates;
 mod cluster;
 mod consortium;
 mod deliver;
