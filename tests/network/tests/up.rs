@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use selvage_channel::ChannelConfig;
 use selvage_client::PeerAdmin;
-use selvage_network_tests::{Api, Service, binary, nodes_of, up_in};
+use selvage_network_tests::{Api, Service, binary, nodes_of, says, selvage_in, up_in};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn up_serves_resumes_and_stops() {
@@ -57,6 +57,42 @@ fn refused(arguments: &[&str], words: &[&str]) {
         nodes_of(folder.path()).is_empty(),
         "a refusal leaves no process"
     );
+    assert!(
+        !folder.path().join("data").exists(),
+        "a refusal leaves no folder"
+    );
+}
+
+#[test]
+fn a_call_that_fails_says_why_and_what_to_do() {
+    let service = Service::up(&[]);
+    let says_of = |line: &str, words: &[&str]| {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        let output = selvage_in(service.folder(), &arguments);
+        assert!(!output.status.success(), "{line}");
+        says(&String::from_utf8_lossy(&output.stderr), words);
+    };
+    for call in ["query", "invoke"] {
+        let line = format!("{call} --chaincode nosuch ReadAsset a");
+        let words = [
+            "channel has no chaincode nosuch",
+            "assets",
+            "channel nosuch FOLDER",
+        ];
+        says_of(&line, &words);
+        let line = format!("{call} --channel nosuch ReadAsset a");
+        says_of(&line, &["has no channel nosuch", "it has: channel"]);
+        let line = format!("{call} NoSuch a");
+        says_of(&line, &["assets has no function NoSuch", "CreateAsset"]);
+        let line = format!("{call} ReadAsset -5");
+        says_of(&line, &["assets refused: the asset -5 does not exist"]);
+    }
+    service.down();
+    let words = [
+        "the network is not running",
+        "start it with: selvage up --detach --data",
+    ];
+    says_of("query ReadAsset a", &words);
 }
 
 #[test]

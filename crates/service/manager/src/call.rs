@@ -10,7 +10,7 @@ use selvage_identity::SigningIdentity;
 use selvage_net::Endpoint;
 use selvage_net::tls::ClientTls;
 
-use crate::call_trouble::Tried;
+use crate::advice::{self, Failed, Origin};
 use crate::error::ManagerError;
 use crate::files::read_limited;
 use crate::up::UpReport;
@@ -54,8 +54,7 @@ pub struct Target {
     key: Option<PathBuf>,
     channel: Option<String>,
     chaincode: Option<String>,
-    /// The network's folder, when it is one of this machine.
-    data: Option<PathBuf>,
+    origin: Origin,
 }
 
 impl Target {
@@ -73,7 +72,7 @@ impl Target {
             key: Some(at.key.clone()),
             channel: Some(report.channel.clone()),
             chaincode: report.chaincode.clone(),
-            data: Some(data.to_owned()),
+            origin: Origin::Data(data.to_owned()),
         })
     }
 
@@ -111,7 +110,7 @@ impl Target {
             key: file(profile.key),
             channel,
             chaincode: chaincodes.into_iter().next(),
-            data: None,
+            origin: Origin::Profile(path.to_owned()),
         })
     }
 
@@ -144,7 +143,7 @@ impl Target {
         Ok(User::new(Arc::new(identity), &Env::real()))
     }
 
-    fn gateway(&self, channel: &str) -> Result<Gateway, ManagerError> {
+    fn peer(&self) -> Result<Peer, ManagerError> {
         let tls = match &self.tls {
             None => None,
             Some((origin, roots)) => {
@@ -156,9 +155,7 @@ impl Target {
                 })
             }
         };
-        let peer = Peer::new(&Endpoint::new(&self.address, tls))
-            .map_err(|e| ManagerError::Driver(e.text()))?;
-        Ok(Gateway::new(peer, self.user()?, channel))
+        Peer::new(&Endpoint::new(&self.address, tls)).map_err(|e| ManagerError::Driver(e.text()))
     }
 }
 
@@ -174,26 +171,30 @@ pub async fn call(target: &Target, call: &Call, submit: bool) -> Result<CallAnsw
     let channel = channel.ok_or_else(|| {
         ManagerError::Option("nothing names a channel; give --channel".to_owned())
     })?;
-    let tried = Tried {
-        data: target.data.as_deref(),
-        channel,
-        own_channel: target.channel.as_deref(),
-        chaincode,
-        function: &call.function,
-    };
-    let gateway = target.gateway(channel)?;
+    let (peer, user) = (target.peer()?, target.user()?);
+    let gateway = Gateway::new(peer.clone(), user.clone(), channel);
     let invocation = Invocation::new(chaincode, &call.function).args(&call.args);
-    if !submit {
-        let payload = gateway.evaluate(&invocation, &[]).await;
-        return Ok(CallAnswer {
-            payload: payload.map_err(|e| tried.failed(&e))?.to_vec(),
-            committed: None,
-        });
+    let outcome = match submit {
+        false => gateway.evaluate(&invocation, &[]).await.map(|p| (p, None)),
+        true => {
+            let done = gateway.submit_transaction(&invocation).await;
+            done.map(|d| (d.result, Some((d.tx_id, d.block))))
+        }
+    };
+    match outcome {
+        Ok((payload, committed)) => Ok(CallAnswer {
+            payload: payload.to_vec(),
+            committed,
+        }),
+        Err(error) => {
+            let failed = Failed {
+                channel,
+                chaincode,
+                function: &call.function,
+                error: &error,
+            };
+            let text = advice::explain(&failed, &target.origin, &gateway, peer, user).await;
+            Err(ManagerError::Driver(text))
+        }
     }
-    let done = gateway.submit_transaction(&invocation).await;
-    let done = done.map_err(|e| tried.failed(&e))?;
-    Ok(CallAnswer {
-        payload: done.result.to_vec(),
-        committed: Some((done.tx_id, done.block)),
-    })
 }

@@ -15,11 +15,11 @@
 //! * `up` and `control`: what `selvage up`, `selvage down` and `selvage deploy` do.
 
 mod access;
+mod advice;
 mod archive;
 pub mod auth;
 mod browser;
 mod call;
-mod call_trouble;
 mod chaincode;
 mod clock;
 pub mod control;
