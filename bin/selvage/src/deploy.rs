@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use selvage_manager::control::Running;
-use selvage_manager::{DeployAnswer, DeployRequest, UpReport, read_source};
+use selvage_manager::{DeployAnswer, DeployRequest, LOG_FILE, read_source};
 
 use crate::options::{DeployOptions, Language};
 use crate::service::progress;
@@ -58,18 +58,15 @@ fn interrupted(request: &DeployRequest, begun: bool, data: &Path) -> String {
     } else {
         "the service goes on with it if it has all of the chaincode, else nothing is done"
     };
-    let console = match UpReport::load(data) {
-        Ok(report) => format!("the console, {}", report.console),
-        Err(_) => "the console".to_owned(),
-    };
     let channel = match &request.channel {
         Some(channel) => format!(" --channel {channel}"),
         None => String::new(),
     };
     format!(
-        "no longer waiting for {name}; {state}. What becomes of it is shown by {console}; once it \
-         is there, this answers: selvage query --data {}{channel} --chaincode {name} \
-         org.hyperledger.fabric:GetMetadata",
+        "no longer waiting for {name}; {state}. Its steps and its end are in {} (or in the terminal \
+         of `selvage up`); once it is there, this answers: selvage query --data {}{channel} \
+         --chaincode {name} org.hyperledger.fabric:GetMetadata",
+        data.join(LOG_FILE).display(),
         data.display()
     )
 }
@@ -109,7 +106,8 @@ mod tests {
             "selvage query --data {} --channel c --chaincode basic",
             folder.path().display()
         );
-        for part in ["the service goes on", "the console", &look] {
+        let log = folder.path().join("manager.log").display().to_string();
+        for part in ["the service goes on", &log, &look] {
             assert!(text.contains(part), "{part:?} is missing in: {text}");
         }
         let text = interrupted(&request, false, folder.path());

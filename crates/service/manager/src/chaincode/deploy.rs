@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::package::plain;
 use super::survey::next_version;
-use super::{Desk, Running, Say, Upload, language};
+use super::{Desk, Running, Say, Upload, language, require_answers};
 use crate::error::ManagerError;
+use crate::network::ChannelPlan;
 use crate::service::Manager;
 
 /// Version of a chaincode that has none yet.
@@ -85,9 +86,13 @@ impl Manager {
             ManagerError::Option("there is no network yet; make one with `selvage up`".to_owned())
         })?;
         let desk = self.chaincode_desk(&row).map_err(refused)?;
+        let chaincode = request.name.clone();
+        let chaincode = chaincode.as_str();
         let began = tokio::time::Instant::now();
         let last = Mutex::new("begun".to_owned());
         let heard = |line: String| {
+            // Whoever asked may hang up; what became of it is in the log then.
+            tracing::info!(chaincode, "deploying: {line}");
             last.lock().clone_from(&line);
             say(line);
         };
@@ -95,7 +100,14 @@ impl Manager {
         tokio::pin!(work);
         loop {
             match tokio::time::timeout(STILL, &mut work).await {
-                Ok(outcome) => return outcome,
+                Ok(Ok(done)) => {
+                    tracing::info!(chaincode, version = done.version, "deployed");
+                    return Ok(done);
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(chaincode, %error, "not deployed");
+                    return Err(error);
+                }
                 Err(_) => {
                     let seconds = began.elapsed().as_secs();
                     let doing = last.lock().clone();
@@ -119,7 +131,7 @@ impl Desk {
         let channel = request.channel.clone();
         let channel = channel.or_else(|| network.channels.first().map(|c| c.name.clone()));
         let channel = channel.unwrap_or_default();
-        self.channel(&channel).map_err(refused)?;
+        let plan = self.channel(&channel).map_err(refused)?;
         let kind = request.language.as_deref().map(language);
         let kind = kind.transpose().map_err(refused)?;
         let version = match request.version {
@@ -133,7 +145,7 @@ impl Desk {
         };
         let turn = self.chaincodes.deploying(&self.instance, running);
         let _turn = turn.map_err(refused)?;
-        self.refuse_again(&channel, &request.name, &version).await?;
+        self.refuse_in_vain(plan, &request.name, &version).await?;
         let upload = Upload {
             name: request.name.clone(),
             version: version.clone(),
@@ -170,15 +182,18 @@ impl Desk {
         })
     }
 
-    /// Refuses a version that is in force and installed everywhere: there is nothing left to do. One
-    /// that a peer lacks is deployed again.
-    async fn refuse_again(
+    /// Refuses what would come to nothing after minutes of building: a deployment while a peer is
+    /// away, and a version that is in force and installed everywhere. One that a peer lacks is
+    /// deployed again.
+    async fn refuse_in_vain(
         &self,
-        channel: &str,
+        channel: &ChannelPlan,
         name: &str,
         version: &str,
     ) -> Result<(), ManagerError> {
         let survey = self.survey().await.map_err(refused)?;
+        require_answers(&survey, channel).map_err(refused)?;
+        let channel = channel.name.as_str();
         let defined = survey.definition(channel, name);
         let mut peers = survey.peers.iter();
         if defined.is_none_or(|d| d.version != version)

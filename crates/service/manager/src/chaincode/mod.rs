@@ -513,29 +513,37 @@ fn require_installed(
     }
 }
 
+/// Refuses when a peer of the channel is away: what an organisation approves is kept by those of its
+/// peers that took part.
+fn require_answers(survey: &Survey<'_>, channel: &ChannelPlan) -> Result<(), ApiError> {
+    let mut peers = survey.peers.iter();
+    let away = peers.find(|p| channel.orgs.contains(&p.at.org.name) && p.installed.is_none());
+    away.map_or(Ok(()), |seen| {
+        Err(ApiError::new(
+            ErrorCode::SystemError,
+            format!(
+                "{} does not answer, and every peer of the channel has to approve; see whether \
+                 it runs and try again",
+                seen.at.node.name
+            ),
+        ))
+    })
+}
+
 /// Which organisations of a channel have a version, and which of their peers. Every peer has to
-/// answer: what an organisation approves is kept by those of its peers that took part.
+/// answer.
 fn installed_in(
     survey: &Survey<'_>,
     channel: &ChannelPlan,
     name: &str,
     version: &str,
 ) -> Result<(BTreeMap<String, String>, Vec<String>), ApiError> {
+    require_answers(survey, channel)?;
     let (mut packages, mut runs_on) = (BTreeMap::new(), Vec::new());
     for seen in &survey.peers {
         let (org, node) = (seen.at.org, seen.at.node);
         if !channel.orgs.contains(&org.name) {
             continue;
-        }
-        if seen.installed.is_none() {
-            return Err(ApiError::new(
-                ErrorCode::SystemError,
-                format!(
-                    "{} does not answer, and every peer of the channel has to approve; see \
-                     whether it runs and try again",
-                    node.name
-                ),
-            ));
         }
         if let Some(package) = survey.package_on(seen, name, version) {
             packages.insert(org.hash.clone(), package.package_id.clone());

@@ -529,6 +529,8 @@ async fn one_instantiation_at_a_time() {
 #[tokio::test]
 async fn a_deployment_counts_versions_up() {
     let bench = Bench::new().await;
+    let leaving: Mutex<Option<String>> = Mutex::default();
+    let say = |_: String| bench.peers.away.lock().extend(leaving.lock().take());
     let deploy = |code: &'static [u8], version: Option<&str>| {
         let request = DeployRequest {
             name: "basic".into(),
@@ -537,7 +539,7 @@ async fn a_deployment_counts_versions_up() {
             channel: None,
         };
         let zip = zip_of(&[("package.json", b"{}"), ("index.js", code)]);
-        bench.desk.deploy(request, zip.into(), &|_| ())
+        bench.desk.deploy(request, zip.into(), &say)
     };
     let first = deploy(b"one", None).await.expect("deployed");
     assert_eq!((first.version.as_str(), first.sequence), ("1.0", 1));
@@ -551,6 +553,11 @@ async fn a_deployment_counts_versions_up() {
     );
     bench.peers.away.lock().insert(bench.node(2));
     let error = deploy(b"four", None).await.expect_err("one is away");
+    assert!(error.to_string().contains("does not answer"), "{error}");
+    bench.peers.away.lock().clear();
+    // It goes when everything was looked at.
+    *leaving.lock() = Some(bench.node(2));
+    let error = deploy(b"four", None).await.expect_err("one has left");
     assert!(
         error.to_string().contains("nothing was committed"),
         "{error}"
@@ -602,6 +609,12 @@ async fn a_deployment_in_vain_builds_nothing() {
         assert!(error.contains("basic 1.0 is in force"), "{error}");
         assert_eq!(built, 0);
     }
+    bench.peers.away.lock().insert(bench.node(1));
+    let (outcome, built) = deploy(b"one").await;
+    let error = outcome.expect_err("one is away");
+    assert!(error.contains(&bench.node(1)), "{error}");
+    assert_eq!(built, 0);
+    bench.peers.away.lock().clear();
     bench.peers.packages.lock().remove(&bench.node(0));
     let again = deploy(b"one").await.0.expect("a peer lacked it");
     assert_eq!(again.sequence, 2);
