@@ -84,7 +84,7 @@ pub(crate) enum Consensus {
 pub(crate) enum Sign {
     /// P-256 and SHA-256
     Ecdsa,
-    /// SM2 and SM3
+    /// SM2 and SM3 (国密); not built yet
     Sm2,
 }
 
@@ -246,6 +246,14 @@ mod tests {
         assert_eq!(deploy.version.as_deref(), Some("2.0"));
         assert!(parse("selvage deploy basic").is_err());
         assert!(parse("selvage deploy basic ./cc --lang cobol").is_err());
+    }
+
+    #[test]
+    fn help_says_what_is_not_built() {
+        let mut command = Options::command();
+        let up = command.find_subcommand_mut("up").expect("a command");
+        let help = up.render_long_help().to_string();
+        assert!(help.contains("SM2 and SM3 (国密); not built yet"), "{help}");
     }
 
     #[test]

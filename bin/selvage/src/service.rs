@@ -221,7 +221,9 @@ fn passed_over(options: &ServeOptions, answer: &UpAnswer, running: bool) -> Vec<
         .split_once("://")
         .unwrap_or(("", report.api.as_str()));
     let mut ignored = Vec::new();
-    if let Some(listen) = options.listen.as_deref().filter(|l| *l != console) {
+    // Port 0 asks for any, which the service has.
+    let other = |l: &&str| *l != console && !l.ends_with(":0");
+    if let Some(listen) = options.listen.as_deref().filter(other) {
         ignored.push(format!("--listen {listen}"));
     }
     if options.tls && scheme != "https" {
