@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use selvage_sim::bugs::Bug;
-use selvage_sim::{Cluster, RaftCluster, Scenario, run};
+use selvage_sim::{BftCluster, Cluster, RaftCluster, Scenario, run};
 
 /// Simulates clusters of orderers under faults, from seeds.
 #[derive(Debug, Parser)]
@@ -35,8 +35,9 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let cluster: Box<dyn Cluster> = match options.engine.as_str() {
         "raft" => Box::new(RaftCluster),
+        "bft" => Box::new(BftCluster),
         other => {
-            eprintln!("selvage-sim: there is no engine {other}; choose raft");
+            eprintln!("selvage-sim: there is no engine {other}; choose raft or bft");
             return ExitCode::FAILURE;
         }
     };
