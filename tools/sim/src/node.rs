@@ -41,6 +41,9 @@ pub struct Node {
     pub reported: u64,
     /// Whether it came to a running channel.
     pub joined: bool,
+    /// Where it has to be before an engine may begin without a journal: before that block it was a
+    /// consenter, and has forgotten what it signed.
+    pub begins_at: u64,
     /// Why its engine refused to start or stopped for good.
     pub failed: Option<String>,
 }
@@ -117,6 +120,7 @@ impl Node {
             life: 0,
             reported: 0,
             joined,
+            begins_at: 0,
             failed: None,
         }
     }
@@ -162,7 +166,8 @@ impl Node {
             id: None,
             leaderless: Some(0),
         };
-        let effects = match up.is_consenter(with.cluster, &newest, self.identity) {
+        let due = newest.number() >= self.begins_at;
+        let effects = match due && up.is_consenter(with.cluster, &newest, self.identity) {
             true => self.start_engine(&mut up, &newest, with)?,
             false => Vec::new(),
         };
@@ -235,7 +240,8 @@ impl Node {
     pub fn promote(&mut self, with: With<'_>) -> Option<Vec<Effect>> {
         let mut up = self.up.take()?;
         let newest = up.store.last_block().ok()??;
-        let due = up.engine.is_none() && self.failed.is_none();
+        let reached = newest.number() >= self.begins_at;
+        let due = reached && up.engine.is_none() && self.failed.is_none();
         let effects = match due && up.is_consenter(with.cluster, &newest, self.identity) {
             true => self.start_engine(&mut up, &newest, with),
             false => Some(Vec::new()),
@@ -244,8 +250,10 @@ impl Node {
         effects
     }
 
-    /// The engine is done with the channel: the journal goes, the blocks stay.
-    pub fn demote(&mut self) -> bool {
+    /// The engine is done with the channel, as the block of this number shows: the journal goes, the
+    /// blocks stay.
+    pub fn demote(&mut self, shown_by: u64) -> bool {
+        self.begins_at = shown_by;
         let Some(up) = &mut self.up else { return true };
         up.engine = None;
         up.journal = None;

@@ -61,7 +61,7 @@ impl World<'_> {
             }
             Effect::Active(_) => {}
             Effect::Evicted => {
-                if !self.nodes[node].demote() {
+                if !self.nodes[node].demote(0) {
                     self.crash(node);
                 }
             }

@@ -88,9 +88,9 @@ impl World<'_> {
             if !lonely {
                 return;
             }
-            if !self.is_out(node) {
+            let Some(shown_by) = self.is_out(node) else {
                 return self.learn_members(node);
-            }
+            };
             let tickets = self.nodes[node]
                 .up
                 .as_mut()
@@ -98,7 +98,7 @@ impl World<'_> {
             for bytes in tickets.unwrap_or_default().into_values() {
                 self.oracle.told(&bytes, Fate::Refused);
             }
-            if !self.nodes[node].demote() {
+            if !self.nodes[node].demote(shown_by) {
                 self.crash(node);
             }
             return;
@@ -156,20 +156,19 @@ impl World<'_> {
         node != other && reached && self.speak(node, other)
     }
 
-    /// Whether some node that can be heard has a configuration in which this one is not what it
-    /// takes itself for.
-    fn is_out(&self, node: usize) -> bool {
-        let Some(me) = &self.nodes[node].up else {
-            return false;
-        };
+    /// The newest block of a node that can be heard and has a configuration in which this one is not
+    /// what it takes itself for.
+    fn is_out(&self, node: usize) -> Option<u64> {
+        let me = self.nodes[node].up.as_ref()?;
         let identity = self.nodes[node].identity;
-        self.nodes.iter().any(|other| {
-            let Some(up) = &other.up else { return false };
+        self.nodes.iter().find_map(|other| {
+            let up = other.up.as_ref()?;
             if !self.hears(node, other.index) || up.store.height() <= me.store.height() {
-                return false;
+                return None;
             }
-            let newest = up.store.last_block().ok().flatten();
-            newest.is_some_and(|b| self.cluster.id_of(&b, &up.parameters, identity) != me.id)
+            let newest = up.store.last_block().ok()??;
+            let id = self.cluster.id_of(&newest, &up.parameters, identity);
+            (id != me.id).then(|| newest.number())
         })
     }
 
