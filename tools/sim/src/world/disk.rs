@@ -139,7 +139,7 @@ impl World<'_> {
         if self.bug == Some(Bug::KeepConfiguration) {
             parameters = None;
         }
-        if self.bug != Some(Bug::PersistBeforeWriting) {
+        if self.bug != Some(Bug::PersistBeforeWriting) || parameters.is_some() {
             self.input(node, Input::Persisted { number, parameters });
         }
     }

@@ -4,7 +4,7 @@ use selvage_ordering::{Decision, Effect, Input, JournalWrite, Member, Submission
 
 use super::{Event, World};
 use crate::bugs::Bug;
-use crate::cluster::{config_of, node_at};
+use crate::cluster::node_at;
 use crate::oracle::Fate;
 use crate::scenario::MS;
 
@@ -83,9 +83,10 @@ impl World<'_> {
 
     fn write(&mut self, node: usize, decision: Decision) {
         let number = decision.block.number();
-        let early = (self.bug == Some(Bug::PersistBeforeWriting)).then(|| Input::Persisted {
+        let early = self.bug == Some(Bug::PersistBeforeWriting) && !decision.is_config;
+        let early = early.then_some(Input::Persisted {
             number,
-            parameters: config_of(&decision.block),
+            parameters: None,
         });
         if let Some(up) = &mut self.nodes[node].up {
             up.to_store.push_back(decision);
