@@ -8,18 +8,20 @@
 //! All the while, and at the end, [`invariants`] watch; the [`oracle`] knows what clients were
 //! promised. The same seed gives the same run, event for event.
 //!
-//! [`bugs`] are mistakes put back on purpose, to see that they are noticed.
+//! Of a BFT cluster some nodes may lie ([`liars`]). [`bugs`] are mistakes put back on purpose, to see that they are noticed.
 
 pub mod bugs;
 pub mod cluster;
 pub mod dice;
 pub mod invariants;
+pub mod journals;
+pub mod liars;
 pub mod network;
 pub mod node;
 pub mod oracle;
 pub mod scenario;
 pub mod world;
 
-pub use cluster::{Cluster, RaftCluster};
+pub use cluster::{BftCluster, Cluster, RaftCluster};
 pub use scenario::Scenario;
 pub use world::{Failure, Outcome, World, run};

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use selvage_sim::bugs::Bug;
-use selvage_sim::{Cluster, RaftCluster, Scenario, run};
+use selvage_sim::{BftCluster, Cluster, Failure, Outcome, RaftCluster, Scenario, run};
 
 /// Simulates clusters of orderers under faults, from seeds.
 #[derive(Debug, Parser)]
@@ -29,19 +29,61 @@ struct Options {
     /// Plays every seed twice and compares the traces.
     #[arg(long)]
     twice: bool,
+    /// Goes on after a seed that fails.
+    #[arg(long)]
+    keep_going: bool,
+}
+
+/// What all runs came to.
+#[derive(Default)]
+struct Sum {
+    simulated: u64,
+    events: u64,
+    accepted: u64,
+    crashes: u64,
+    failed: u64,
+}
+
+impl Sum {
+    fn add(&mut self, outcome: &Outcome) {
+        self.simulated += outcome.lasted;
+        self.events += outcome.events;
+        self.accepted += outcome.accepted;
+        self.crashes += outcome.crashes;
+    }
+
+    fn print(&self, options: &Options, took: f64) {
+        let hours = self.simulated as f64 / 3.6e9;
+        println!(
+            "{} seeds of {}-{}: {hours:.2} simulated hours in {took:.1} s ({:.0} an hour), {} \
+             events, {} messages accepted, {} crashes, {}",
+            options.count,
+            options.engine,
+            options.nodes,
+            hours * 3600.0 / took,
+            self.events,
+            self.accepted,
+            self.crashes,
+            match self.failed {
+                0 => "nothing broken".to_owned(),
+                failed => format!("{failed} failed"),
+            }
+        );
+    }
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
     let cluster: Box<dyn Cluster> = match options.engine.as_str() {
         "raft" => Box::new(RaftCluster),
+        "bft" => Box::new(BftCluster),
         other => {
-            eprintln!("selvage-sim: there is no engine {other}; choose raft");
+            eprintln!("selvage-sim: there is no engine {other}; choose raft or bft");
             return ExitCode::FAILURE;
         }
     };
     let begun = Instant::now();
-    let (mut simulated, mut events, mut accepted, mut crashes) = (0, 0, 0, 0);
+    let mut sum = Sum::default();
     for seed in options.seed..options.seed + options.count {
         let plan = Scenario::from_seed(seed, options.nodes);
         let outcome = run(cluster.as_ref(), plan, options.bug);
@@ -50,46 +92,40 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
         match outcome {
-            Ok(outcome) => {
-                simulated += outcome.lasted;
-                events += outcome.events;
-                accepted += outcome.accepted;
-                crashes += outcome.crashes;
-            }
+            Ok(outcome) => sum.add(&outcome),
             Err(failure) => {
-                println!(
-                    "seed {seed}: {} broken at {:.3} s: {}",
-                    failure.invariant,
-                    failure.at as f64 / 1e6,
-                    failure.what
-                );
-                println!(
-                    "again: selvage-sim --engine {} --nodes {} --seed {seed} --count 1",
-                    cluster.name(),
-                    options.nodes
-                );
-                return match options.bug {
-                    Some(_) => ExitCode::SUCCESS,
-                    None => ExitCode::FAILURE,
-                };
+                report(&options, seed, &failure);
+                sum.failed += 1;
+                if !options.keep_going || options.bug.is_some() {
+                    break;
+                }
             }
         }
     }
     let took = begun.elapsed().as_secs_f64();
-    let hours = simulated as f64 / 3.6e9;
-    println!(
-        "{} seeds of {}-{}: {hours:.2} simulated hours in {took:.1} s ({:.0} an hour), {events} \
-         events, {accepted} messages accepted, {crashes} crashes, nothing broken",
-        options.count,
-        cluster.name(),
-        options.nodes,
-        hours * 3600.0 / took,
-    );
     match options.bug {
-        Some(bug) => {
-            println!("the mistake {bug:?} was not noticed");
-            ExitCode::FAILURE
+        Some(bug) if sum.failed > 0 => {
+            println!("the mistake {bug:?} was noticed after {took:.1} s")
         }
-        None => ExitCode::SUCCESS,
+        Some(bug) => println!("the mistake {bug:?} was not noticed in {took:.1} s"),
+        None if sum.failed == 0 || options.keep_going => sum.print(&options, took),
+        None => {}
     }
+    match options.bug.is_some() == (sum.failed > 0) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+fn report(options: &Options, seed: u64, failure: &Failure) {
+    println!(
+        "seed {seed}: {} broken at {:.3} s: {}",
+        failure.invariant,
+        failure.at as f64 / 1e6,
+        failure.what
+    );
+    println!(
+        "again: selvage-sim --engine {} --nodes {} --seed {seed} --count 1",
+        options.engine, options.nodes
+    );
 }

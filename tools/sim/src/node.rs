@@ -9,20 +9,28 @@ use prost::Message as _;
 use selvage_env::{Disk as _, MemDisk};
 use selvage_ledger::{BlockStore, BlockStoreError, BlockStoreOptions};
 use selvage_ordering::block::{consenter_metadata, set_signatures, signed_value};
-use selvage_ordering::journal::Journal;
+use selvage_ordering::journal::{Journal, JournalError};
 use selvage_ordering::{Decision, Effect, Engine, JournalWrite, Parameters, Ticket};
 use selvage_proto::common::{Block, BlockHeader};
 
+use crate::bugs::Bug;
 use crate::cluster::{Begin, Cluster, config_of, genesis};
+use crate::journals;
+use crate::liars::Liar;
 
 const LEDGER: &str = "/ledger";
 const BLOCKS: &str = "/ledger/blocks";
-const JOURNAL: &str = "/ledger/journal";
 
 /// An orderer, running or not.
 pub struct Node {
-    /// Its number in the simulation.
+    /// Its slot in the simulation.
     pub index: usize,
+    /// The consenter that it is. A liar may have two slots.
+    pub identity: usize,
+    /// How it lies.
+    pub liar: Option<Liar>,
+    /// Whether its journal was damaged in the middle. It has to stay down.
+    pub spoilt: bool,
     /// Its disk.
     pub disk: Arc<MemDisk>,
     /// What runs, if it is up.
@@ -33,6 +41,9 @@ pub struct Node {
     pub reported: u64,
     /// Whether it came to a running channel.
     pub joined: bool,
+    /// Where it has to be before an engine may begin without a journal: before that block it was a
+    /// consenter, and has forgotten what it signed.
+    pub begins_at: u64,
     /// Why its engine refused to start or stopped for good.
     pub failed: Option<String>,
 }
@@ -85,28 +96,43 @@ pub fn complete(decision: &Decision, last_config: u64) -> Block {
     block
 }
 
+/// What a node starts with, besides its disk.
+#[derive(Clone, Copy)]
+pub struct With<'a> {
+    /// The kind of engine.
+    pub cluster: &'a dyn Cluster,
+    /// For the engine's chance.
+    pub seed: u64,
+    /// A mistake in starting.
+    pub bug: Option<Bug>,
+}
+
 impl Node {
     /// A node that has never run.
     pub fn new(index: usize, joined: bool) -> Self {
         Self {
             index,
+            identity: index,
+            liar: None,
+            spoilt: false,
             disk: Arc::new(MemDisk::new()),
             up: None,
             life: 0,
             reported: 0,
             joined,
+            begins_at: 0,
             failed: None,
         }
     }
 
+    /// Whether it is not to be trusted.
+    pub fn lies(&self) -> bool {
+        self.liar.as_ref().is_some_and(|liar| !liar.honest)
+    }
+
     /// Starts the node from its disk. The effects are the engine's first. An error that is about
     /// the disk comes back as `None`: the node dies at once.
-    pub fn start(
-        &mut self,
-        cluster: &dyn Cluster,
-        first: &Parameters,
-        seed: u64,
-    ) -> Option<Vec<Effect>> {
+    pub fn start(&mut self, first: &Parameters, with: With<'_>) -> Option<Vec<Effect>> {
         self.life += 1;
         let disk = self.disk.clone();
         let options = BlockStoreOptions::default();
@@ -119,12 +145,7 @@ impl Node {
             0 => 0,
             _ => newest.last_config_index().ok()?,
         };
-        let config = config_of(&store.block(last_config).ok()?)?;
-        let parameters = Parameters {
-            sequence: config.0,
-            metadata: config.1,
-            ..first.clone()
-        };
+        let parameters = config_of(&store.block(last_config).ok()?)?;
         let mut up = Up {
             engine: None,
             store,
@@ -145,43 +166,46 @@ impl Node {
             id: None,
             leaderless: Some(0),
         };
-        let effects = match up.is_consenter(cluster, &newest, self.index) {
-            true => self.start_engine(&mut up, cluster, &newest, seed)?,
+        let due = newest.number() >= self.begins_at;
+        let effects = match due && up.is_consenter(with.cluster, &newest, self.identity) {
+            true => self.start_engine(&mut up, &newest, with)?,
             false => Vec::new(),
         };
         self.up = Some(up);
         Some(effects)
     }
 
-    fn start_engine(
-        &mut self,
-        up: &mut Up,
-        cluster: &dyn Cluster,
-        newest: &Block,
-        seed: u64,
-    ) -> Option<Vec<Effect>> {
-        let opened = Journal::open(self.disk.clone(), Path::new(JOURNAL));
-        let (journal, records) = match opened {
+    fn start_engine(&mut self, up: &mut Up, newest: &Block, with: With<'_>) -> Option<Vec<Effect>> {
+        let (journal, records) = match self.open_journal(with.bug) {
             Ok(opened) => opened,
-            Err(error @ selvage_ordering::journal::JournalError::Corrupt { .. }) => {
-                self.failed = Some(error.to_string());
+            Err(Some(reason)) => {
+                self.failed = Some(reason);
                 return Some(Vec::new());
             }
-            Err(_) => return None,
+            Err(None) => return None,
         };
+        if !records.is_empty() {
+            // From here on a journal without records is a lost one.
+            self.joined = false;
+        }
+        let me = with.cluster.id_of(newest, &up.parameters, self.identity);
+        let number = me.and_then(|id| u32::try_from(id).ok()).unwrap_or(0);
+        let records = journals::misread(records, with.bug, number);
         let begin = Begin {
-            node: self.index,
+            node: self.identity,
             newest,
             parameters: up.parameters.clone(),
             records: &records,
             joined: self.joined,
-            seed,
+            seed: with.seed,
+            lies: self.lies(),
+            bug: with.bug,
         };
         up.journal = Some(journal);
-        match cluster.start(begin) {
+        match with.cluster.start(begin) {
             Ok((engine, effects)) => {
                 up.engine = Some(engine);
-                up.id = cluster.id_of(newest, &up.parameters, self.index);
+                up.id = me;
                 Some(effects)
             }
             Err(reason) => {
@@ -191,21 +215,45 @@ impl Node {
         }
     }
 
+    /// The journal, or why the node halts; no reason when the disk failed.
+    fn open_journal(&self, bug: Option<Bug>) -> Result<(Journal, Vec<Bytes>), Option<String>> {
+        let length = || journals::read(&self.disk).map_or(0, |(_, bytes)| bytes.len());
+        let before = length();
+        let open = || Journal::open(self.disk.clone(), Path::new(journals::FOLDER));
+        let opened = match (open(), bug) {
+            (Err(JournalError::Corrupt { offset, .. }), Some(Bug::AcceptDamage)) => {
+                journals::cut(&self.disk, offset);
+                open()
+            }
+            (opened, _) => opened,
+        };
+        if bug == Some(Bug::RefuseTornEnd) && length() < before {
+            return Err(Some("the journal's end is torn".to_owned()));
+        }
+        opened.map_err(|error| match error {
+            JournalError::Corrupt { .. } => Some(error.to_string()),
+            _ => None,
+        })
+    }
+
     /// A follower that has become a consenter starts its engine.
-    pub fn promote(&mut self, cluster: &dyn Cluster, seed: u64) -> Option<Vec<Effect>> {
+    pub fn promote(&mut self, with: With<'_>) -> Option<Vec<Effect>> {
         let mut up = self.up.take()?;
         let newest = up.store.last_block().ok()??;
-        let due = up.engine.is_none() && self.failed.is_none();
-        let effects = match due && up.is_consenter(cluster, &newest, self.index) {
-            true => self.start_engine(&mut up, cluster, &newest, seed),
+        let reached = newest.number() >= self.begins_at;
+        let due = reached && up.engine.is_none() && self.failed.is_none();
+        let effects = match due && up.is_consenter(with.cluster, &newest, self.identity) {
+            true => self.start_engine(&mut up, &newest, with),
             false => Some(Vec::new()),
         };
         self.up = Some(up);
         effects
     }
 
-    /// The engine is done with the channel: the journal goes, the blocks stay.
-    pub fn demote(&mut self) -> bool {
+    /// The engine is done with the channel, as the block of this number shows: the journal goes, the
+    /// blocks stay.
+    pub fn demote(&mut self, shown_by: u64) -> bool {
+        self.begins_at = shown_by;
         let Some(up) = &mut self.up else { return true };
         up.engine = None;
         up.journal = None;
@@ -214,9 +262,14 @@ impl Node {
         up.timer = None;
         up.catching_up = None;
         up.id = None;
+        self.forget()
+    }
+
+    /// Removes the journal, so that the next engine begins without.
+    pub fn forget(&mut self) -> bool {
         self.joined = true;
         // Durable before anything new is written in its place.
-        let removed = self.disk.remove_dir_all(Path::new(JOURNAL));
+        let removed = self.disk.remove_dir_all(Path::new(journals::FOLDER));
         removed
             .and_then(|()| self.disk.sync_dir(Path::new(LEDGER)))
             .is_ok()
@@ -224,8 +277,8 @@ impl Node {
 }
 
 impl Up {
-    fn is_consenter(&self, cluster: &dyn Cluster, newest: &Block, index: usize) -> bool {
-        cluster.id_of(newest, &self.parameters, index).is_some()
+    fn is_consenter(&self, cluster: &dyn Cluster, newest: &Block, identity: usize) -> bool {
+        cluster.id_of(newest, &self.parameters, identity).is_some()
     }
 
     /// Stores a fetched block as it is, and says which configuration it put in force.
@@ -238,14 +291,10 @@ impl Up {
 
     /// Takes over the configuration of a block that is durable now.
     pub fn take_over(&mut self, block: &Block) -> Option<Parameters> {
-        let (sequence, metadata) = config_of(block)?;
+        let parameters = config_of(block)?;
         self.last_config = block.number();
-        self.parameters = Parameters {
-            sequence,
-            metadata,
-            ..self.parameters.clone()
-        };
-        Some(self.parameters.clone())
+        self.parameters = parameters.clone();
+        Some(parameters)
     }
 
     /// The newest durable block's header and consenter metadata.

@@ -33,6 +33,9 @@ pub struct Scenario {
     pub drift: u64,
     /// The time between two changes of the consenters; 0 for none.
     pub changes: u64,
+    /// Whether the journal of one node that stops is damaged in the middle. The consenters stay the
+    /// same then, or too few might be left.
+    pub rot: bool,
 }
 
 impl Scenario {
@@ -40,7 +43,7 @@ impl Scenario {
     pub fn from_seed(seed: u64, nodes: usize) -> Self {
         let dice = Dice::new(seed ^ 0x5e1f);
         let maybe = |value: u64| if dice.chance(700) { value } else { 0 };
-        Self {
+        let plan = Self {
             seed,
             nodes,
             chaos: dice.between(5_000, 30_000) * MS,
@@ -59,6 +62,13 @@ impl Scenario {
             disk_delay: dice.between(1, 20) * MS,
             drift: maybe(dice.between(1, 100)),
             changes: maybe(dice.between(2_000, 10_000) * MS),
+            rot: false,
+        };
+        let rot = plan.crashes > 0 && nodes > 2 && Dice::new(seed ^ 0x407).chance(150);
+        Self {
+            rot,
+            changes: if rot { 0 } else { plan.changes },
+            ..plan
         }
     }
 }

@@ -4,17 +4,16 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use bytes::Bytes;
-use prost::Message as _;
-use selvage_ordering::{Effect, Input, JournalWrite, Parameters, Submission, Ticket};
-use selvage_proto::common::BlockHeader;
+use selvage_ordering::{Input, Parameters, Submission, Ticket};
 
-use crate::bugs::Bug;
+use crate::bugs::{Acknowledged, Bug};
 use crate::cluster::Cluster;
 use crate::dice::Dice;
 use crate::invariants::{self, Invariant, Seen};
+use crate::liars::Liar;
 use crate::network::Network;
-use crate::node::{Node, complete};
-use crate::oracle::{Fate, Oracle};
+use crate::node::{Node, With};
+use crate::oracle::Oracle;
 use crate::scenario::{MS, Scenario};
 
 /// A property that did not hold.
@@ -73,6 +72,10 @@ pub(crate) enum Event {
     Heal,
     Room,
     Change,
+    /// A client's message reaches one more node.
+    Submit(Bytes),
+    /// Liars think of something else.
+    Whim,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -101,7 +104,10 @@ pub struct World<'a> {
     pub(crate) now: u64,
     order: u64,
     events: BinaryHeap<Reverse<Scheduled>>,
+    /// The first slots are the consenters that there may be; behind them, liars' second halves.
     pub(crate) nodes: Vec<Node>,
+    identities: usize,
+    overheard: Vec<Bytes>,
     pub(crate) dice: Dice,
     pub(crate) network: Network,
     pub(crate) plan: Scenario,
@@ -110,9 +116,12 @@ pub struct World<'a> {
     first: Parameters,
     invariants: Vec<Box<dyn Invariant>>,
     bug: Option<Bug>,
+    acknowledged: Acknowledged,
     failure: Option<Failure>,
     trace: u64,
     count: u64,
+    /// A moment, and how many events there were when it began.
+    moment: (u64, u64),
     crashes: u64,
     chaos: bool,
 }
@@ -124,34 +133,85 @@ pub fn run(cluster: &dyn Cluster, plan: Scenario, bug: Option<Bug>) -> Result<Ou
 
 /// The event that everybody's events without a node belong to.
 const NOBODY: usize = usize::MAX;
+/// More events at one moment than can be.
+const AT_A_MOMENT: u64 = 100_000;
 /// Blocks that share a write.
 const GROUP: usize = 8;
 
 impl<'a> World<'a> {
     fn new(cluster: &'a dyn Cluster, plan: Scenario, bug: Option<Bug>) -> Self {
         let founders: Vec<usize> = (0..plan.nodes).collect();
+        let first = cluster.parameters(0, &founders);
         // One more node stands ready to be added.
-        let spare = usize::from(plan.changes > 0);
-        let nodes = (0..plan.nodes + spare).map(|i| Node::new(i, i >= plan.nodes));
-        Self {
+        let identities = plan.nodes + usize::from(plan.changes > 0);
+        let nodes = (0..identities).map(|i| Node::new(i, i >= plan.nodes));
+        let mut invariants = invariants::common();
+        invariants.extend(cluster.invariants(&first));
+        let mut world = Self {
             now: 0,
             order: 0,
             events: BinaryHeap::new(),
             nodes: nodes.collect(),
+            identities,
+            overheard: Vec::new(),
             dice: Dice::new(plan.seed),
             network: Network::new(plan.faults),
             plan,
             oracle: Oracle::default(),
-            first: cluster.parameters(0, &founders),
+            first,
             cluster,
-            invariants: invariants::all(),
+            invariants,
             bug,
+            acknowledged: Acknowledged::new(),
             failure: None,
             trace: 0xcbf2_9ce4_8422_2325,
             count: 0,
+            moment: (0, 0),
             crashes: 0,
             chaos: true,
+        };
+        world.choose_liars();
+        world
+    }
+
+    /// Makes liars of some founders, not more than the cluster can bear.
+    fn choose_liars(&mut self) {
+        let dice = Dice::new(self.plan.seed ^ 0x11a5);
+        // A node whose journal is damaged is as good as one that lies.
+        let bearable = self.cluster.faulty(self.plan.nodes);
+        let mut count = bearable.saturating_sub(usize::from(self.plan.rot));
+        if dice.chance(250) {
+            count = dice.below(count as u64) as usize;
         }
+        if self.bug == Some(Bug::OneLiarMore) {
+            count = bearable + 1;
+        }
+        let mut chosen: Vec<usize> = (0..self.plan.nodes).collect();
+        while chosen.len() > count {
+            chosen.remove(dice.below(chosen.len() as u64) as usize);
+        }
+        for node in chosen {
+            let mut liar = Liar::draw(&dice, self.identities);
+            if self.bug == Some(Bug::OneLiarMore) {
+                liar = Liar::equivocator(&dice, self.identities);
+            }
+            self.make_liar(node, liar);
+        }
+        if self.bug == Some(Bug::RunTwice) && self.nodes[0].liar.is_none() {
+            let mut liar = Liar::equivocator(&dice, self.identities);
+            liar.honest = true;
+            self.make_liar(0, liar);
+        }
+    }
+
+    fn make_liar(&mut self, node: usize, liar: Liar) {
+        if let Some(twin) = liar.twin() {
+            let mut second = Node::new(self.nodes.len(), self.nodes[node].joined);
+            second.identity = node;
+            second.liar = Some(twin);
+            self.nodes.push(second);
+        }
+        self.nodes[node].liar = Some(liar);
     }
 
     fn play(mut self) -> Result<Outcome, Failure> {
@@ -164,6 +224,7 @@ impl<'a> World<'a> {
             (plan.crashes, Event::Crash),
             (plan.splits, Event::Split),
             (plan.changes, Event::Change),
+            (self.whims(), Event::Whim),
         ] {
             if pause > 0 {
                 let after = self.dice.between(pause / 2, pause);
@@ -217,6 +278,16 @@ impl<'a> World<'a> {
         self.trace = (self.trace ^ value).wrapping_mul(0x0100_0000_01b3);
     }
 
+    /// Whether something begets itself for ever without time passing.
+    fn stands_still(&mut self) -> bool {
+        let begun = match self.moment {
+            (at, begun) if at == self.now => begun,
+            _ => self.count,
+        };
+        self.moment = (self.now, begun);
+        self.count - begun > AT_A_MOMENT
+    }
+
     fn happen(&mut self, next: Scheduled) {
         let Scheduled {
             node, life, event, ..
@@ -227,6 +298,14 @@ impl<'a> World<'a> {
             return;
         }
         self.count += 1;
+        if self.stands_still() {
+            self.failure = Some(Failure {
+                invariant: "liveness",
+                what: format!("events of node {node} follow each other and no time passes"),
+                at: self.now,
+            });
+            return;
+        }
         self.note(self.now);
         self.note(node as u64);
         match event {
@@ -246,13 +325,7 @@ impl<'a> World<'a> {
                     size,
                     sequence,
                 };
-                self.input(
-                    node,
-                    Input::Forwarded {
-                        submission,
-                        is_config,
-                    },
-                );
+                self.arrive_forwarded(node, submission, is_config);
             }
             Event::Again(ticket, envelope, size) => {
                 let sequence = self.nodes[node]
@@ -278,10 +351,16 @@ impl<'a> World<'a> {
             Event::Heal => self.network.heal(),
             Event::Room => self.nodes[node].disk.set_fault(None),
             Event::Change => self.change(),
+            Event::Submit(bytes) => self.submit(node, bytes, false),
+            Event::Whim => self.turn_liars(),
         }
     }
 
-    fn see(&mut self, seen: &Seen<'_>) {
+    /// Shows the invariants what an honest node did.
+    fn see(&mut self, slot: usize, seen: &Seen<'_>) {
+        if self.nodes[slot].lies() {
+            return;
+        }
         for invariant in &mut self.invariants {
             if let Err(what) = invariant.see(seen)
                 && self.failure.is_none()
@@ -292,6 +371,53 @@ impl<'a> World<'a> {
                     at: self.now,
                 });
             }
+        }
+    }
+
+    /// An engine refused to start or to go on.
+    fn halted(&mut self, slot: usize, reason: &str) {
+        let node = &mut self.nodes[slot];
+        if node.lies() {
+            // It forgets what it said and begins again.
+            node.failed = None;
+            if let Some(up) = &mut node.up {
+                up.engine = None;
+                up.journal = None;
+            }
+            node.forget();
+            return self.crash(slot);
+        }
+        // What a damaged journal has to come to: it says so, and the node stays down.
+        if node.spoilt && reason.contains("is corrupt at byte") {
+            return;
+        }
+        self.see(slot, &Seen::Halted { node: slot, reason });
+    }
+
+    /// An engine started.
+    fn started(&mut self, slot: usize) {
+        let Some(up) = &self.nodes[slot].up else {
+            return;
+        };
+        if up.engine.is_none() {
+            return;
+        }
+        let (height, spoilt) = (up.store.height(), self.nodes[slot].spoilt);
+        self.see(
+            slot,
+            &Seen::Started {
+                node: slot,
+                height,
+                spoilt,
+            },
+        );
+    }
+
+    fn with(&self) -> With<'a> {
+        With {
+            cluster: self.cluster,
+            seed: self.dice.seed(),
+            bug: self.bug,
         }
     }
 
@@ -309,34 +435,35 @@ impl<'a> World<'a> {
     }
 
     fn start(&mut self, index: usize) {
-        let (cluster, seed) = (self.cluster, self.dice.seed());
+        let with = self.with();
         let node = &mut self.nodes[index];
         if node.up.is_some() {
             return;
         }
-        let started = node.start(cluster, &self.first, seed);
+        node.failed = None;
+        let started = node.start(&self.first, with);
         let (failed, reported) = (node.failed.clone(), node.reported);
         let Some(effects) = started else {
             self.crash(index);
             return;
         };
         if let Some(reason) = failed {
-            let reason = reason.as_str();
-            return self.see(&Seen::Halted {
-                node: index,
-                reason,
-            });
+            return self.halted(index, &reason);
         }
         let height = self.nodes[index]
             .up
             .as_ref()
             .map_or(0, |up| up.store.height());
         self.nodes[index].reported = height.max(reported);
-        self.see(&Seen::Opened {
-            node: index,
-            height,
-            reported,
-        });
+        self.see(
+            index,
+            &Seen::Opened {
+                node: index,
+                height,
+                reported,
+            },
+        );
+        self.started(index);
         let tick = self.tick_of(index);
         self.schedule(tick, index, Event::Tick);
         self.schedule(MS, index, Event::Follow);
@@ -365,307 +492,11 @@ impl<'a> World<'a> {
             self.input(node, Input::Timer { generation });
         }
     }
-
-    fn arrive(&mut self, node: usize, from: usize, message: Bytes) {
-        let Some(up) = &self.nodes[node].up else {
-            return;
-        };
-        // Who is no member is not let in.
-        let mut members = up.members.iter();
-        let Some((id, _)) = members.find(|(_, member)| **member == from) else {
-            return;
-        };
-        let from = *id;
-        self.input(node, Input::Receive { from, message });
-    }
-
-    pub(crate) fn carry_out(&mut self, node: usize, effects: Vec<Effect>) {
-        let effects = match self.bug {
-            Some(bug) => bug.corrupt(effects, &self.dice),
-            None => effects,
-        };
-        for effect in effects {
-            if self.nodes[node].up.is_none() {
-                return;
-            }
-            self.carry_out_one(node, effect);
-        }
-    }
-
-    fn carry_out_one(&mut self, node: usize, effect: Effect) {
-        match effect {
-            Effect::StartTimer { generation, after } => {
-                let after = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
-                if let Some(up) = &mut self.nodes[node].up {
-                    up.timer = Some(generation);
-                }
-                self.schedule(after, node, Event::Timer(generation));
-            }
-            Effect::CancelTimer => {
-                if let Some(up) = &mut self.nodes[node].up {
-                    up.timer = None;
-                }
-            }
-            Effect::Write(decision) => {
-                if let Some(up) = &mut self.nodes[node].up {
-                    up.to_store.push_back(decision);
-                }
-                self.begin_storing(node);
-            }
-            Effect::Accept(tickets) => tickets
-                .into_iter()
-                .for_each(|ticket| self.tell(node, ticket, Fate::Accepted)),
-            Effect::Refuse(ticket, _) => self.tell(node, ticket, Fate::Refused),
-            Effect::Revalidate {
-                submission,
-                is_config,
-            } => self.revalidate(node, submission, is_config),
-            Effect::Send { to, message } => self.send(node, to, message),
-            Effect::Forward {
-                to,
-                submission,
-                is_config,
-            } => self.forward(node, to, submission, is_config),
-            Effect::Journal(write) => {
-                if let Some(up) = &mut self.nodes[node].up {
-                    up.to_journal.push_back(write);
-                }
-                self.begin_journaling(node);
-            }
-            Effect::CatchUp { through } => {
-                if let Some(up) = &mut self.nodes[node].up {
-                    up.catching_up = Some(through);
-                }
-                self.schedule(MS, node, Event::Fetch);
-            }
-            Effect::Members(members) => {
-                let number = |host: &str| host.strip_prefix("node")?.parse::<usize>().ok();
-                let members = members
-                    .iter()
-                    .filter_map(|m| Some((m.id, number(&m.host)?)));
-                let members = members.collect();
-                if let Some(up) = &mut self.nodes[node].up {
-                    up.members = members;
-                }
-            }
-            Effect::Leader(leader) => {
-                let since = leader.is_none().then_some(self.now);
-                if let Some(up) = &mut self.nodes[node].up {
-                    up.leaderless = since;
-                }
-            }
-            Effect::Active(_) => {}
-            Effect::Evicted => {
-                if !self.nodes[node].demote() {
-                    self.crash(node);
-                }
-            }
-            Effect::Halt(reason) => {
-                if let Some(up) = &mut self.nodes[node].up {
-                    up.engine = None;
-                }
-                self.nodes[node].failed = Some(reason.clone());
-                let reason = reason.as_str();
-                self.see(&Seen::Halted { node, reason });
-            }
-        }
-    }
-
-    fn tell(&mut self, node: usize, ticket: Ticket, fate: Fate) {
-        let up = self.nodes[node].up.as_mut();
-        if let Some(bytes) = up.and_then(|up| up.tickets.remove(&ticket)) {
-            self.oracle.told(&bytes, fate);
-        }
-    }
-
-    /// Filters again: every normal message passes, a configuration made for an older one does not.
-    fn revalidate(&mut self, node: usize, submission: Submission, is_config: bool) {
-        if is_config {
-            return self.tell(node, submission.ticket, Fate::Refused);
-        }
-        // After what else the engine asked for: its effects keep their order.
-        let again = Event::Again(submission.ticket.0, submission.envelope, submission.size);
-        self.schedule(0, node, again);
-    }
-
-    fn member(&self, node: usize, id: u64) -> Option<usize> {
-        self.nodes[node].up.as_ref()?.members.get(&id).copied()
-    }
-
-    fn send(&mut self, node: usize, to: u64, message: Bytes) {
-        self.see(&Seen::Sent {
-            from: node,
-            message: &message,
-        });
-        let Some(target) = self.member(node, to) else {
-            return;
-        };
-        for after in self.network.carry(&self.dice, node, target) {
-            let message = message.clone();
-            self.schedule(
-                after,
-                target,
-                Event::Arrive {
-                    from: node,
-                    message,
-                },
-            );
-        }
-    }
-
-    fn forward(&mut self, node: usize, to: u64, submission: Submission, is_config: bool) {
-        let Some(target) = self.member(node, to) else {
-            return;
-        };
-        for after in self.network.carry(&self.dice, node, target) {
-            let event = Event::Forwarded {
-                envelope: submission.envelope.clone(),
-                size: submission.size,
-                sequence: submission.sequence,
-                is_config,
-            };
-            self.schedule(after, target, event);
-        }
-    }
-
-    fn begin_journaling(&mut self, node: usize) {
-        let after = self.dice.between(MS / 10, self.plan.disk_delay);
-        let Some(up) = &mut self.nodes[node].up else {
-            return;
-        };
-        if up.journaling || up.to_journal.is_empty() {
-            return;
-        }
-        up.journaling = true;
-        self.schedule(after, node, Event::JournalWritten);
-    }
-
-    /// The records are with the system, and perhaps partly on the disk.
-    fn journal_written(&mut self, node: usize) {
-        let Some(up) = &mut self.nodes[node].up else {
-            return;
-        };
-        let Some(journal) = &mut up.journal else {
-            return;
-        };
-        let writes: Vec<JournalWrite> = up
-            .to_journal
-            .iter()
-            .map(|write| JournalWrite {
-                sync: false,
-                ..write.clone()
-            })
-            .collect();
-        match journal.append(&writes) {
-            Ok(()) => {
-                up.to_journal.clear();
-                up.journal_through = writes.last().map_or(0, |write| write.sequence);
-                let after = self.dice.between(MS / 10, self.plan.disk_delay);
-                self.schedule(after, node, Event::JournalSynced);
-            }
-            Err(error) if error.is_full() => {
-                self.schedule(100 * MS, node, Event::JournalWritten);
-            }
-            Err(_) => self.crash(node),
-        }
-    }
-
-    fn journal_synced(&mut self, node: usize) {
-        let Some(up) = &mut self.nodes[node].up else {
-            return;
-        };
-        let Some(journal) = &mut up.journal else {
-            return;
-        };
-        let sync = JournalWrite {
-            sequence: 0,
-            records: Vec::new(),
-            checkpoint: false,
-            sync: true,
-        };
-        match journal.append(&[sync]) {
-            Ok(()) => {
-                let sequence = up.journal_through;
-                up.journaling = false;
-                self.input(node, Input::Journaled { sequence });
-                self.begin_journaling(node);
-            }
-            Err(error) if error.is_full() => {
-                self.schedule(100 * MS, node, Event::JournalSynced);
-            }
-            Err(_) => self.crash(node),
-        }
-    }
-
-    fn begin_storing(&mut self, node: usize) {
-        let after = self.dice.between(MS / 10, self.plan.disk_delay);
-        let Some(up) = &mut self.nodes[node].up else {
-            return;
-        };
-        if up.storing || up.to_store.is_empty() {
-            return;
-        }
-        up.storing = true;
-        self.schedule(after, node, Event::BlocksStored);
-    }
-
-    fn blocks_stored(&mut self, node: usize) {
-        let Some(up) = &mut self.nodes[node].up else {
-            return;
-        };
-        let mut blocks = Vec::new();
-        let mut last_config = up.last_config;
-        for decision in up.to_store.iter().take(GROUP) {
-            if decision.is_config {
-                last_config = decision.block.number();
-            }
-            blocks.push(complete(decision, last_config));
-        }
-        let encoded: Vec<(BlockHeader, Bytes)> = blocks
-            .iter()
-            .map(|block| {
-                let header = block.header.clone().unwrap_or_default();
-                (header, block.encode_to_vec().into())
-            })
-            .collect();
-        if let Err(error) = up.store.append_encoded(&encoded) {
-            if error.is_full() && !error.is_fatal() {
-                self.schedule(100 * MS, node, Event::BlocksStored);
-            } else {
-                self.crash(node);
-            }
-            return;
-        }
-        up.to_store.drain(..blocks.len());
-        up.storing = false;
-        for block in blocks {
-            self.stored(node, &block);
-        }
-        self.begin_storing(node);
-    }
-
-    fn stored(&mut self, node: usize, block: &selvage_proto::common::Block) {
-        let header = block.header.clone().unwrap_or_default();
-        self.note(header.number);
-        self.see(&Seen::Stored {
-            node,
-            header: &header,
-        });
-        let Some(up) = &mut self.nodes[node].up else {
-            return;
-        };
-        let parameters = up.take_over(block);
-        self.nodes[node].reported = header.number + 1;
-        self.input(
-            node,
-            Input::Persisted {
-                number: header.number,
-                parameters,
-            },
-        );
-    }
 }
 
 mod chaos;
+mod disk;
+mod effects;
 mod fetching;
+mod messages;
 mod settling;

@@ -272,7 +272,10 @@ impl Bft {
             }
             return;
         }
-        if submission.sequence != self.parameters.sequence {
+        // The driver may know of a configuration before this engine does: what it let in by that one
+        // waits here for it. Sent back, it would come again at once, for ever.
+        let early = own && submission.sequence > self.parameters.sequence;
+        if submission.sequence != self.parameters.sequence && !early {
             if own {
                 out.push(Effect::Revalidate {
                     submission,

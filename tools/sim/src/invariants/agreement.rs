@@ -18,10 +18,11 @@ impl Invariant for Agreement {
     }
 
     fn see(&mut self, seen: &Seen<'_>) -> Result<(), String> {
-        let Seen::Stored { node, header } = seen else {
+        let Seen::Stored { node, block } = seen else {
             return Ok(());
         };
-        let bytes = header_bytes(header);
+        let header = block.header.clone().unwrap_or_default();
+        let bytes = header_bytes(&header);
         let first = self
             .blocks
             .entry(header.number)

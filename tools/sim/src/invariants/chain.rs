@@ -23,8 +23,9 @@ impl Invariant for Chain {
             Seen::Opened { node, .. } => {
                 self.tips.remove(node);
             }
-            Seen::Stored { node, header } => {
-                let before = self.tips.insert(*node, Tip::after(header));
+            Seen::Stored { node, block } => {
+                let header = block.header.clone().unwrap_or_default();
+                let before = self.tips.insert(*node, Tip::after(&header));
                 if let Some(tip) = before
                     && (tip.number() + 1 != header.number || tip.hash() != header.previous_hash)
                 {

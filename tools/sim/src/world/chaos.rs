@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use prost::Message as _;
 use selvage_env::{Crash, Fault, FaultKind};
 use selvage_ordering::{Input, Submission, Ticket, message_size};
 use selvage_proto::common::Envelope;
-use selvage_proto::etcdraft::ConfigMetadata;
 
 use super::{Event, NOBODY, World};
-use crate::cluster::config_envelope;
+use crate::bugs::Bug;
+use crate::cluster::{config_envelope, nodes_of};
+use crate::journals::rot;
 use crate::scenario::MS;
 
 impl World<'_> {
@@ -26,11 +28,33 @@ impl World<'_> {
             return;
         };
         let size = self.dice.between(20, 600) as usize;
-        let bytes = self.oracle.message(size);
+        let kind = match self.nodes[node].lies() && self.dice.chance(100) {
+            true => "forbidden message",
+            false => "message",
+        };
+        let bytes = self.new_message(kind, size);
+        // Clients of BFT channels tell several nodes, some of them late.
+        if self.cluster.faulty(self.plan.nodes) > 0 && self.dice.chance(300) {
+            for other in up.into_iter().filter(|other| *other != node) {
+                let after = self.dice.below(300) * MS;
+                let event = Event::Submit(bytes.clone());
+                self.schedule(after, other, event);
+            }
+        }
         self.submit(node, bytes, false);
     }
 
-    pub(super) fn submit(&mut self, node: usize, envelope: bytes::Bytes, is_config: bool) {
+    /// A message that no client sent before.
+    pub(super) fn new_message(&mut self, kind: &str, size: usize) -> Bytes {
+        let bytes = self.cluster.message(self.oracle.text(kind, size));
+        self.oracle.sent(bytes.clone());
+        bytes
+    }
+
+    pub(super) fn submit(&mut self, node: usize, envelope: Bytes, is_config: bool) {
+        if !self.passes(node, &envelope) {
+            return;
+        }
         let Some(up) = &mut self.nodes[node].up else {
             return;
         };
@@ -106,7 +130,23 @@ impl World<'_> {
         node.up = None;
         node.life += 1;
         node.disk = Arc::new(node.disk.crash(how));
+        self.spoil(index);
         self.schedule(after, index, Event::Start);
+    }
+
+    /// What happens to the journal of a node that stopped.
+    fn spoil(&mut self, index: usize) {
+        let node = &self.nodes[index];
+        let forgets = node.liar.as_ref().is_some_and(|liar| liar.forgets)
+            || self.bug == Some(Bug::StartWithoutJournal) && self.dice.chance(250);
+        if forgets {
+            self.nodes[index].forget();
+        }
+        // Once, and not to one that is as good as spoilt.
+        let due = self.plan.rot && self.chaos && self.nodes.iter().all(|node| !node.spoilt);
+        if due && !self.nodes[index].lies() && rot(&self.nodes[index].disk, &self.dice) {
+            self.nodes[index].spoilt = true;
+        }
     }
 
     /// Splits the network for a while.
@@ -117,7 +157,7 @@ impl World<'_> {
         let pause = self.plan.splits;
         let after = self.dice.between(pause / 2, pause + pause / 2);
         self.schedule(after, NOBODY, Event::Split);
-        let count = self.nodes.len();
+        let count = self.identities;
         let side: BTreeSet<usize> = (0..count).filter(|_| self.dice.chance(400)).collect();
         let one_way = self.dice.chance(300);
         self.network.split(count, &side, one_way);
@@ -133,7 +173,7 @@ impl World<'_> {
         let pause = self.plan.changes;
         let after = self.dice.between(pause / 2, pause + pause / 2);
         self.schedule(after, NOBODY, Event::Change);
-        let serving: Vec<usize> = self.serving().collect();
+        let serving: Vec<usize> = self.serving().filter(|n| !self.nodes[*n].lies()).collect();
         let chosen = self.dice.below(serving.len() as u64) as usize;
         let Some(node) = serving.get(chosen).copied() else {
             return;
@@ -141,12 +181,8 @@ impl World<'_> {
         let Some(up) = &self.nodes[node].up else {
             return;
         };
-        let metadata = ConfigMetadata::decode(up.parameters.metadata.clone()).unwrap_or_default();
-        let hosts = metadata.consenters.iter();
-        let mut members: Vec<usize> = hosts
-            .filter_map(|c| c.host.strip_prefix("node")?.parse().ok())
-            .collect();
-        let missing: Vec<usize> = (0..self.nodes.len())
+        let mut members = nodes_of(&up.parameters);
+        let missing: Vec<usize> = (0..self.identities)
             .filter(|n| !members.contains(n))
             .collect();
         match missing.first() {
@@ -160,7 +196,7 @@ impl World<'_> {
         let parameters = self.cluster.parameters(sequence, &members);
         let envelope: Envelope = config_envelope(&parameters);
         debug_assert!(message_size(&envelope) > 0);
-        let bytes = bytes::Bytes::from(envelope.encode_to_vec());
+        let bytes = Bytes::from(envelope.encode_to_vec());
         self.oracle.sent(bytes.clone());
         self.submit(node, bytes, true);
     }

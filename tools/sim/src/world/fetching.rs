@@ -2,10 +2,17 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use selvage_crypto::sha256_parts;
 use selvage_ordering::Input;
-use selvage_proto::common::Block;
+use selvage_ordering::block::Tip;
+use selvage_proto::common::{Block, BlockMetadataIndex};
 
 use super::{Event, Seen, World};
+use crate::bugs::Bug;
+use crate::cluster::config_of;
+use crate::dice::Dice;
+use crate::node::Node;
 use crate::oracle::Fate;
 use crate::scenario::MS;
 
@@ -38,8 +45,10 @@ impl World<'_> {
                 Err(_) => return self.crash(node),
             }
             self.fetched(node, block);
-            let block = Arc::new(block.clone());
-            self.input(node, Input::Fetched { block });
+            if self.bug != Some(Bug::SkipFetched) {
+                let block = Arc::new(block.clone());
+                self.input(node, Input::Fetched { block });
+            }
         }
         let Some(up) = &mut self.nodes[node].up else {
             return;
@@ -79,9 +88,9 @@ impl World<'_> {
             if !lonely {
                 return;
             }
-            if !self.is_out(node) {
+            let Some(shown_by) = self.is_out(node) else {
                 return self.learn_members(node);
-            }
+            };
             let tickets = self.nodes[node]
                 .up
                 .as_mut()
@@ -89,7 +98,7 @@ impl World<'_> {
             for bytes in tickets.unwrap_or_default().into_values() {
                 self.oracle.told(&bytes, Fate::Refused);
             }
-            if !self.nodes[node].demote() {
+            if !self.nodes[node].demote(shown_by) {
                 self.crash(node);
             }
             return;
@@ -118,68 +127,68 @@ impl World<'_> {
     }
 
     fn promote(&mut self, node: usize) {
-        let (cluster, seed) = (self.cluster, self.dice.seed());
-        let Some(effects) = self.nodes[node].promote(cluster, seed) else {
+        let with = self.with();
+        let Some(effects) = self.nodes[node].promote(with) else {
             return self.crash(node);
         };
         if let Some(reason) = self.nodes[node].failed.clone() {
-            let reason = reason.as_str();
-            return self.see(&Seen::Halted { node, reason });
+            return self.halted(node, &reason);
         }
         let now = self.now;
         if let Some(up) = &mut self.nodes[node].up
             && up.engine.is_some()
         {
             up.leaderless = Some(now);
+            self.started(node);
             self.carry_out(node, effects);
         }
     }
 
     fn fetched(&mut self, node: usize, block: &Block) {
-        let header = block.header.clone().unwrap_or_default();
-        self.nodes[node].reported = header.number + 1;
-        self.see(&Seen::Stored {
-            node,
-            header: &header,
-        });
+        self.nodes[node].reported = block.number() + 1;
+        self.see(node, &Seen::Stored { node, block });
     }
 
-    /// Whether some node that can be heard has a configuration in which this one is not what it
-    /// takes itself for.
-    fn is_out(&self, node: usize) -> bool {
-        let Some(me) = &self.nodes[node].up else {
-            return false;
-        };
-        self.nodes.iter().any(|other| {
-            let Some(up) = &other.up else { return false };
-            let heard = other.index != node && self.network.passes(other.index, node);
-            if !heard || up.store.height() <= me.store.height() {
-                return false;
+    /// Whether a node hears another.
+    fn hears(&self, node: usize, other: usize) -> bool {
+        let identity = |slot: usize| self.nodes[slot].identity;
+        let reached = self.network.passes(identity(other), identity(node));
+        node != other && reached && self.speak(node, other)
+    }
+
+    /// The newest block of a node that can be heard and has a configuration in which this one is not
+    /// what it takes itself for.
+    fn is_out(&self, node: usize) -> Option<u64> {
+        let me = self.nodes[node].up.as_ref()?;
+        let identity = self.nodes[node].identity;
+        self.nodes.iter().find_map(|other| {
+            let up = other.up.as_ref()?;
+            if !self.hears(node, other.index) || up.store.height() <= me.store.height() {
+                return None;
             }
-            let newest = up.store.last_block().ok().flatten();
-            newest.is_some_and(|b| self.cluster.id_of(&b, &up.parameters, node) != me.id)
+            let newest = up.store.last_block().ok()??;
+            let id = self.cluster.id_of(&newest, &up.parameters, identity);
+            (id != me.id).then(|| newest.number())
         })
     }
 
     /// Lets in the consenters of newer configurations: one of them may lead by now, and its messages
     /// are the only way to learn of it.
     fn learn_members(&mut self, node: usize) {
+        let me = self.nodes[node].identity;
         let mut known = Vec::new();
-        for other in self
-            .nodes
-            .iter()
-            .filter(|n| self.network.passes(n.index, node))
-        {
+        for other in &self.nodes {
+            if other.index != node && !self.hears(node, other.index) {
+                continue;
+            }
             let Some(up) = &other.up else { continue };
             let Ok(Some(newest)) = up.store.last_block() else {
                 continue;
             };
-            let ids = (0..self.nodes.len())
-                .filter(|n| *n != node)
-                .filter_map(|n| {
-                    let id = self.cluster.id_of(&newest, &up.parameters, n)?;
-                    Some((id, n))
-                });
+            let ids = (0..self.identities).filter(|n| *n != me).filter_map(|n| {
+                let id = self.cluster.id_of(&newest, &up.parameters, n)?;
+                Some((id, n))
+            });
             known.extend(ids);
         }
         if let Some(up) = &mut self.nodes[node].up {
@@ -187,18 +196,75 @@ impl World<'_> {
         }
     }
 
-    /// Some blocks from a node that has them and can be heard.
+    /// Some good blocks from a node that has them and can be heard.
     fn source(&self, node: usize, from: u64, through: u64) -> Vec<Block> {
-        let has = |other: &&crate::node::Node| {
-            other.index != node
-                && self.network.passes(other.index, node)
-                && other.up.as_ref().is_some_and(|up| up.store.height() > from)
+        let has = |other: &&Node| {
+            let up = other.up.as_ref();
+            self.hears(node, other.index) && up.is_some_and(|up| up.store.height() > from)
         };
-        let Some(up) = self.nodes.iter().find(has).and_then(|n| n.up.as_ref()) else {
+        let sources: Vec<&Node> = self.nodes.iter().filter(has).collect();
+        // One that gives bad blocks is not asked for ever.
+        let chosen = match self.cluster.faulty(self.plan.nodes) {
+            0 => 0,
+            _ => self.dice.below(sources.len() as u64) as usize,
+        };
+        let Some((source, up)) = sources.get(chosen).and_then(|n| Some((n, n.up.as_ref()?))) else {
             return Vec::new();
         };
         let end = up.store.height().min(through.saturating_add(1));
         let blocks = (from..end).map_while(|number| up.store.block(number).ok());
-        blocks.take(AT_ONCE).collect()
+        let mut blocks: Vec<Block> = blocks.take(AT_ONCE).collect();
+        if source.liar.as_ref().is_some_and(|liar| liar.spoils)
+            && let Some(block) = blocks.last_mut()
+        {
+            damage(block, &self.dice);
+        }
+        self.verified(node, blocks)
+    }
+
+    /// Those of the blocks that follow a node's own and are what the configuration before each makes
+    /// a block.
+    fn verified(&self, node: usize, blocks: Vec<Block>) -> Vec<Block> {
+        let Some(up) = &self.nodes[node].up else {
+            return Vec::new();
+        };
+        let Ok(Some(newest)) = up.store.last_block() else {
+            return Vec::new();
+        };
+        let mut tip = Tip::after(&newest.header.unwrap_or_default());
+        let mut parameters = up.parameters.clone();
+        let mut good = Vec::with_capacity(blocks.len());
+        for block in blocks {
+            let header = block.header.clone().unwrap_or_default();
+            let follows = header.number == tip.number() + 1 && header.previous_hash == tip.hash();
+            let trusted = self.bug == Some(Bug::TrustFetched);
+            if !follows || !trusted && self.cluster.check(&parameters, &block).is_err() {
+                break;
+            }
+            tip = Tip::after(&header);
+            parameters = config_of(&block).unwrap_or(parameters);
+            good.push(block);
+        }
+        good
+    }
+}
+
+/// What a liar makes of a block before it hands it on.
+fn damage(block: &mut Block, dice: &Dice) {
+    match dice.below(3) {
+        0 => block.set_metadata_slot(BlockMetadataIndex::Signatures, Vec::new()),
+        1 => {
+            if let Some(data) = &mut block.data {
+                data.data.pop();
+            }
+        }
+        _ => {
+            let data = block.data.get_or_insert_default();
+            data.data.push(Bytes::from_static(b"smuggled"));
+            let hash = sha256_parts(data.data.iter().map(Bytes::as_ref));
+            if let Some(header) = &mut block.header {
+                header.data_hash = hash.to_vec().into();
+            }
+        }
     }
 }

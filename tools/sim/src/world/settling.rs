@@ -2,6 +2,7 @@
 
 use super::{Event, Failure, World};
 use crate::network::Faults;
+use crate::node::Node;
 use crate::oracle::Fate;
 use crate::scenario::MS;
 
@@ -34,7 +35,7 @@ impl World<'_> {
         let mut probes = Vec::new();
         for (node, _) in self.consenters() {
             for _ in 0..3 {
-                let bytes = self.oracle.message(50);
+                let bytes = self.new_message("message", 50);
                 self.submit(node, bytes.clone(), false);
                 probes.push((node, bytes));
             }
@@ -57,29 +58,36 @@ impl World<'_> {
         ))
     }
 
-    /// The nodes that the newest configuration anywhere names, and whether their engines run under
-    /// the numbers it gives them.
+    /// Nodes that have to come back.
+    fn sound(&self) -> impl Iterator<Item = &Node> {
+        let nodes = self.nodes.iter();
+        nodes.filter(|node| !node.lies() && !node.spoilt)
+    }
+
+    /// The honest nodes that the newest configuration anywhere names, and whether their engines run
+    /// under the numbers it gives them.
     fn consenters(&self) -> Vec<(usize, bool)> {
-        let up = self.nodes.iter().filter_map(|n| n.up.as_ref());
+        let up = self.sound().filter_map(|n| n.up.as_ref());
         let Some(newest) = up.max_by_key(|up| up.store.height()) else {
             return Vec::new();
         };
         let Ok(Some(block)) = newest.store.last_block() else {
             return Vec::new();
         };
-        let ready = |node: usize| {
-            let id = self.cluster.id_of(&block, &newest.parameters, node)?;
-            let up = self.nodes[node].up.as_ref();
+        let ready = |node: &Node| {
+            let identity = node.identity;
+            let id = self.cluster.id_of(&block, &newest.parameters, identity)?;
+            let up = node.up.as_ref();
             Some((
-                node,
+                node.index,
                 up.is_some_and(|up| up.engine.is_some() && up.id == Some(id)),
             ))
         };
-        (0..self.nodes.len()).filter_map(ready).collect()
+        self.sound().filter_map(ready).collect()
     }
 
     fn heights(&self) -> Vec<Option<u64>> {
-        let heights = self.nodes.iter().map(|n| n.up.as_ref());
+        let heights = self.sound().map(|n| n.up.as_ref());
         heights.map(|up| up.map(|up| up.store.height())).collect()
     }
 
@@ -98,7 +106,7 @@ impl World<'_> {
 
     /// Accepted messages are in the chain on every node.
     fn check_accepted(&self) -> Result<(), Failure> {
-        for node in &self.nodes {
+        for node in self.sound() {
             let Some(up) = &node.up else { continue };
             let mut inside = std::collections::BTreeSet::new();
             for number in 0..up.store.height() {

@@ -500,7 +500,7 @@ impl Driver {
                     channel = self.chain.id,
                     "this orderer is not the consenter it was: following the channel"
                 );
-                self.leave().await
+                self.leave(Some(block)).await
             }
             _ => true,
         }

@@ -8,7 +8,7 @@ use selvage_channel::ChannelConfig;
 use selvage_ordering::filters::Incoming;
 use selvage_ordering::{Effect, Input, JournalWrite, Submission, Ticket};
 use selvage_proto::Message as _;
-use selvage_proto::common::{Envelope, Status};
+use selvage_proto::common::{Block, Envelope, Status};
 use selvage_proto::etcdraft::ClusterMetadata;
 use tokio::time::Instant;
 
@@ -45,7 +45,7 @@ impl Driver {
                         channel = self.chain.id,
                         "Evicted from the channel's consenters: following it from now on"
                     );
-                    return Box::pin(self.leave()).await;
+                    return Box::pin(self.leave(None)).await;
                 }
                 other => {
                     self.carry_out_one(other);
@@ -136,14 +136,15 @@ impl Driver {
     }
 
     /// Gives up ordering: the journal goes, and the node follows the channel. A marker says that it
-    /// may begin anew without one, should it be added again.
-    pub(super) async fn leave(&mut self) -> bool {
+    /// may begin anew without one, should it be added again: behind the block that showed it to be
+    /// over, when that lies `ahead`.
+    pub(super) async fn leave(&mut self, ahead: Option<Block>) -> bool {
         let role = std::mem::replace(&mut self.role, Role::Following);
         if let Role::Consenting(consenting) = role {
             consenting.end().await;
         }
         let chain = self.chain.clone();
-        let removed = tokio::task::spawn_blocking(move || chain.forget_journal()).await;
+        let removed = tokio::task::spawn_blocking(move || chain.forget_journal(ahead)).await;
         if let Ok(Err(error)) = removed {
             self.chain
                 .fail(format!("the orderer cannot remove its journal: {error}"));
@@ -167,7 +168,7 @@ impl Driver {
             self.newest.number()
         );
         self.refuse_waiting("the channel's consensus has just changed, try again");
-        if !Box::pin(self.leave()).await {
+        if !Box::pin(self.leave(None)).await {
             return false;
         }
         if self.handed_over > self.newest.number() {

@@ -406,10 +406,17 @@ impl Chain {
     }
 
     /// Removes the journal of an engine that is done with the channel. A marker says that the next
-    /// one may begin without.
-    fn forget_journal(&self) -> Result<(), DiskError> {
+    /// one may begin without: when it has the block, if it lies `ahead`, that shows that this
+    /// node's part is over. Before that block it was a consenter, and what it signed is forgotten.
+    fn forget_journal(&self, ahead: Option<Block>) -> Result<(), DiskError> {
         let (shared, disk) = (&self.shared, self.shared.env.disk.as_ref());
-        shared.expect_no_journal(&self.id)?;
+        match ahead {
+            Some(block) => {
+                shared.remember_join(&self.id, &block)?;
+                *self.join.lock() = Some(block);
+            }
+            None => shared.expect_no_journal(&self.id)?,
+        }
         for consensus in [Consensus::Raft, Consensus::Bft] {
             match disk.remove_dir_all(&shared.journal_folder(&self.id, consensus)) {
                 Err(error) if !error.is_not_found() => return Err(error),
