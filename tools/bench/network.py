@@ -116,10 +116,13 @@ class Network:
         """One run of the load generator; its report."""
         return json.loads(run(self.load_command(arguments, seconds, warmup), self.environment))
 
-    def load_and_kill(self, arguments, seconds, warmup, kill_after):
-        """One run during which the leading orderer is killed; the report, and which orderer it was."""
+    def load_and_kill(self, command, kill_after, stays_away):
+        """One run during which the leading orderer is killed; the report, and which orderer it was.
+
+        The manager starts it again at once, or only after the run, being stopped meanwhile.
+        """
         self.await_orderers()
-        command = self.load_command(arguments, seconds, warmup)
+        manager = next(pid for name, pid in self.processes() if name == "selvage")
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         with subprocess.Popen(command, env=self.environment, **pipes) as load:
             said = []
@@ -131,8 +134,13 @@ class Network:
                 raise Failure(f"{shlex.join(map(str, command))} failed:\n{''.join(said)}")
             time.sleep(kill_after)
             leader = self.leader()
-            os.kill(self.orderers()[leader], signal.SIGKILL)
-            report, more = load.communicate()
+            if stays_away:
+                os.kill(manager, signal.SIGSTOP)
+            try:
+                os.kill(self.orderers()[leader], signal.SIGKILL)
+                report, more = load.communicate()
+            finally:
+                os.kill(manager, signal.SIGCONT)
         if load.returncode:
             raise Failure(f"{shlex.join(map(str, command))} failed:\n{more}")
         return json.loads(report), leader

@@ -186,7 +186,7 @@ def parse(words):
     parser.add_argument("--warmup", type=int, default=1, help="seconds of load before each run (default 1)")
     parser.add_argument("--contracts", type=lambda text: text.split(","), default=list(CONTRACTS), help="default node,go")
     parser.add_argument("--only", type=lambda text: set(text.split(",")), default=set(PARTS), help=f"some of {','.join(PARTS)} (default all)")
-    parser.add_argument("--kills", type=int, default=6, help="kills of the leader, of Raft and of BFT (default 6)")
+    parser.add_argument("--kills", type=int, default=6, help="kills of each row with kills (default 6)")
     parser.add_argument("--kill-seconds", type=int, default=10, help="seconds of each run with a kill (default 10)")
     options = parser.parse_args(words)
     if set(options.contracts) - set(CONTRACTS) or not options.only or options.only - set(PARTS):
