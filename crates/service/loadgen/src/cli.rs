@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use selvage_env::{System, random_array};
+use selvage_proto::Message as _;
 
 use crate::BenchError;
+use crate::broadcast::Trust;
 use crate::commits::{self, Commits};
 use crate::connections;
 use crate::load::{Counters, Run, Settings, Work};
@@ -49,7 +51,18 @@ pub struct BenchArgs {
     /// Only evaluate: ask one peer, order nothing
     #[arg(long, conflicts_with = "closed")]
     evaluate: bool,
-    /// Bytes of the value that each transaction writes
+    /// Only order: send signed envelopes straight to the orderers' Broadcast service
+    ///
+    /// Nobody endorses them, so peers put them on their ledgers as invalid: not for a channel that is
+    /// to be kept. What counts is an orderer's SUCCESS, and latency is the time from sending to it.
+    /// An envelope holds --size bytes, and about a kilobyte of headers, certificate and signature;
+    /// `envelope_bytes` says how large it is as a whole. A client keeps a stream open and goes
+    /// on to the next orderer when one fails; an envelope that none takes is an error. On a BFT
+    /// channel, where one orderer's word is not enough, each client sends each envelope to all
+    /// orderers and waits until a quorum said SUCCESS, as Fabric's gateway does.
+    #[arg(long, conflicts_with_all = ["closed", "gateway", "evaluate", "function", "arguments", "chaincode"])]
+    order: bool,
+    /// Bytes of the value that each transaction writes, or of the content of an envelope with --order
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     size: u32,
     /// Function to call
@@ -109,7 +122,7 @@ async fn measure(arguments: BenchArgs) -> Result<Report, BenchError> {
     let pids = arguments.pids.clone();
     let mut run = prepare(arguments).await?;
     let watcher = match run.settings.work {
-        Work::Evaluate => None,
+        Work::Evaluate | Work::Order => None,
         _ => {
             let commits = run.commits.clone();
             let (peer, target) = (&run.plan.peer, &run.target);
@@ -152,11 +165,18 @@ async fn prepare(arguments: BenchArgs) -> Result<Run, BenchError> {
         (None, Some(file)) => Target::from_profile(file, overrides)?,
         (None, None) => return Err(BenchError::Plan("give --network or --profile".into())),
     };
-    let work = match (arguments.evaluate, arguments.closed) {
-        (true, _) => Work::Evaluate,
-        (false, true) => Work::Closed,
-        (false, false) => Work::Open,
+    let work = match (arguments.order, arguments.evaluate, arguments.closed) {
+        (true, _, _) => Work::Order,
+        (_, true, _) => Work::Evaluate,
+        (_, _, true) => Work::Closed,
+        _ => Work::Open,
     };
+    let chaincode = match work {
+        Work::Order => None,
+        _ => Some(target.chaincode.clone().ok_or_else(no_chaincode)?),
+    };
+    let own = connections::throwaway_identity(&System)?;
+    let plan = Plan::make(&target, chaincode.as_deref(), &own).await?;
     let defaults = || vec!["{key}".into(), "{value}".into()];
     let settings = Settings {
         work,
@@ -164,6 +184,7 @@ async fn prepare(arguments: BenchArgs) -> Result<Run, BenchError> {
         clients: arguments.clients as usize,
         length: Duration::from_secs(arguments.seconds.into()),
         value_bytes: arguments.size as usize,
+        chaincode: chaincode.unwrap_or_default(),
         function: arguments.function,
         arguments: if arguments.arguments.is_empty() {
             defaults()
@@ -171,8 +192,6 @@ async fn prepare(arguments: BenchArgs) -> Result<Run, BenchError> {
             arguments.arguments
         },
     };
-    let own = connections::throwaway_identity(&System)?;
-    let plan = Plan::make(&target, &own).await?;
     Ok(Run {
         target,
         plan,
@@ -181,6 +200,10 @@ async fn prepare(arguments: BenchArgs) -> Result<Run, BenchError> {
         counters: Counters::default(),
         name: format!("bench-{}", hex::encode(random_array::<4>(&System))),
     })
+}
+
+fn no_chaincode() -> BenchError {
+    BenchError::Plan("the file names no chaincode: give --chaincode".into())
 }
 
 /// Loads the network for a while, then forgets what was counted.
@@ -214,29 +237,44 @@ async fn drain(commits: &Commits) {
 
 fn counted(run: &Run, start: Instant, cpu_us: std::collections::BTreeMap<String, u64>) -> Counted {
     let settings = &run.settings;
-    let through = if settings.gateway { ", gateway" } else { "" };
+    let through = match (settings.work, run.plan.trust) {
+        (Work::Order, Trust::Quorum(needed)) => {
+            format!(", {needed} of {}", run.plan.orderers.len())
+        }
+        _ if settings.gateway => ", gateway".into(),
+        _ => String::new(),
+    };
     let mode = format!("{:?}{through}", settings.work).to_lowercase();
     let mut errors: HashMap<String, u64> = run.counters.errors();
-    let (done, latencies_us, length) = match settings.work {
-        Work::Evaluate => (
-            run.counters.evaluated(),
-            run.counters.evaluate_us(),
-            settings.length,
+    let (done, latencies_us, gaps) = match settings.work {
+        Work::Evaluate | Work::Order => (
+            run.counters.answered(),
+            run.counters.answer_us(),
+            &run.counters.gaps,
         ),
         _ => {
             errors.extend(run.commits.invalid());
-            let last = run.commits.last().unwrap_or(start);
-            let length = last.saturating_duration_since(start);
-            (run.commits.valid(), run.commits.latencies_us(), length)
+            let commits = &run.commits;
+            (commits.valid(), commits.latencies_us(), &commits.gaps)
         }
     };
+    let length = match settings.work {
+        Work::Evaluate => settings.length,
+        _ => gaps
+            .last()
+            .unwrap_or(start)
+            .saturating_duration_since(start),
+    };
     let lost = run.commits.outstanding() as u64;
+    let envelope_bytes = (settings.work == Work::Order).then(|| run.envelope().encoded_len());
     Counted {
         mode,
         clients: settings.clients,
         length,
         done,
         latencies_us,
+        longest_gap: gaps.longest(start, start + settings.length),
+        envelope_bytes,
         errors,
         lost,
         cpu_us,

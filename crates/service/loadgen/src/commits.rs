@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::BenchError;
 use crate::connections::Connection;
+use crate::gaps::Gaps;
 
 /// How one transaction ended.
 #[derive(Clone, Copy)]
@@ -32,7 +33,8 @@ pub(crate) struct Commits {
     latencies_us: Mutex<Vec<u32>>,
     invalid: Mutex<HashMap<String, u64>>,
     valid: AtomicU64,
-    last: Mutex<Option<Instant>>,
+    /// Between events with valid transactions.
+    pub(crate) gaps: Gaps,
 }
 
 impl Commits {
@@ -70,11 +72,6 @@ impl Commits {
         self.valid.load(Ordering::Relaxed)
     }
 
-    /// When the last valid transaction was seen.
-    pub(crate) fn last(&self) -> Option<Instant> {
-        *self.last.lock()
-    }
-
     pub(crate) fn invalid(&self) -> HashMap<String, u64> {
         self.invalid.lock().clone()
     }
@@ -92,7 +89,7 @@ impl Commits {
         self.latencies_us.lock().clear();
         self.invalid.lock().clear();
         self.valid.store(0, Ordering::Relaxed);
-        *self.last.lock() = None;
+        self.gaps.reset();
     }
 
     fn ended(&self, tx_id: &str, code: TxValidationCode, now: Instant) {
@@ -105,7 +102,7 @@ impl Commits {
         };
         if ended.valid {
             self.valid.fetch_add(1, Ordering::Relaxed);
-            *self.last.lock() = Some(now);
+            self.gaps.acknowledged(now);
             let us = u32::try_from(ended.latency.as_micros()).unwrap_or(u32::MAX);
             self.latencies_us.lock().push(us);
         } else {

@@ -10,10 +10,16 @@
 //! An open loop sends the next transaction as soon as the last was ordered; a closed loop waits
 //! until it was committed. Latency always counts from the start of the proposal to the moment the
 //! peer's block event arrives.
+//!
+//! A run that only orders ([`broadcast`]) needs no chaincode and no endorsement: it counts what
+//! orderers acknowledge, and leaves out the peers. In each run [`gaps`] keeps the longest time
+//! without an acknowledgement.
 
+mod broadcast;
 mod commits;
 mod connections;
 mod error;
+mod gaps;
 mod load;
 mod plan;
 mod processes;

@@ -9,15 +9,13 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use parking_lot::Mutex;
 use selvage_client::{Invocation, Proposal};
-use selvage_net::tonic::Streaming;
-use selvage_proto::common::{Envelope, Status};
+use selvage_proto::common::{Envelope, HeaderType};
 use selvage_proto::gateway::{EndorseRequest, EvaluateRequest, SubmitRequest};
-use selvage_proto::orderer::BroadcastResponse;
 use selvage_proto::peer::ProposalResponse;
-use tokio::sync::mpsc;
 
+use crate::broadcast::{Stream, Submitter};
 use crate::commits::Commits;
-use crate::connections::Connection;
+use crate::gaps::Gaps;
 use crate::plan::Plan;
 use crate::target::Target;
 
@@ -33,6 +31,8 @@ pub(crate) enum Work {
     Closed,
     /// Ask one peer and use its answer.
     Evaluate,
+    /// Order envelopes that nobody endorsed.
+    Order,
 }
 
 /// How a run is to be made.
@@ -42,9 +42,21 @@ pub(crate) struct Settings {
     pub(crate) clients: usize,
     pub(crate) length: Duration,
     pub(crate) value_bytes: usize,
+    pub(crate) chaincode: String,
     pub(crate) function: String,
     /// Arguments after the function; `{key}` and `{value}` are filled in.
     pub(crate) arguments: Vec<String>,
+}
+
+impl Settings {
+    /// Text of the wanted length that begins with a number.
+    fn value(&self, number: u64) -> String {
+        let mut value = format!("{number:016x}");
+        let more = self.value_bytes.saturating_sub(value.len());
+        value.extend(std::iter::repeat_n('v', more));
+        value.truncate(self.value_bytes);
+        value
+    }
 }
 
 /// Everything the clients of a run share.
@@ -61,9 +73,10 @@ pub(crate) struct Run {
 #[derive(Default)]
 pub(crate) struct Counters {
     sequence: AtomicU64,
-    evaluated: AtomicU64,
+    answered: AtomicU64,
     errors: Mutex<HashMap<String, u64>>,
-    evaluate_us: Mutex<Vec<u32>>,
+    answer_us: Mutex<Vec<u32>>,
+    pub(crate) gaps: Gaps,
 }
 
 impl Counters {
@@ -82,12 +95,21 @@ impl Counters {
         self.errors.lock().clone()
     }
 
-    pub(crate) fn evaluated(&self) -> u64 {
-        self.evaluated.load(Ordering::Relaxed)
+    /// An answer came that ends a transaction for its client.
+    fn answer(&self, since: Instant) {
+        let now = Instant::now();
+        let us = u32::try_from(now.duration_since(since).as_micros()).unwrap_or(u32::MAX);
+        self.answer_us.lock().push(us);
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        self.gaps.acknowledged(now);
     }
 
-    pub(crate) fn evaluate_us(&self) -> Vec<u32> {
-        let mut all = self.evaluate_us.lock().clone();
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn answer_us(&self) -> Vec<u32> {
+        let mut all = self.answer_us.lock().clone();
         all.sort_unstable();
         all
     }
@@ -112,9 +134,12 @@ impl Run {
 
     async fn client(&self, number: usize, end: Instant) {
         let mut ordering = None;
+        let mut submitter = (self.settings.work == Work::Order)
+            .then(|| Submitter::new(&self.plan.orderers, self.plan.trust, number));
         while Instant::now() < end {
-            let outcome = match self.settings.work {
-                Work::Evaluate => self.evaluate().await,
+            let outcome = match (self.settings.work, &mut submitter) {
+                (_, Some(submitter)) => self.order(submitter).await,
+                (Work::Evaluate, _) => self.evaluate().await,
                 _ if self.settings.gateway => self.through_gateway().await,
                 _ => self.directly(&mut ordering, number).await,
             };
@@ -130,14 +155,9 @@ impl Run {
     fn invocation(&self) -> Invocation {
         let number = self.counters.sequence.fetch_add(1, Ordering::Relaxed);
         let key = format!("{}-{number}", self.name);
-        let mut value = format!("{number:016x}");
-        value.extend(std::iter::repeat_n(
-            'v',
-            self.settings.value_bytes.saturating_sub(16),
-        ));
-        value.truncate(self.settings.value_bytes);
+        let value = self.settings.value(number);
         let fill = |a: &String| Bytes::from(a.replace("{key}", &key).replace("{value}", &value));
-        let call = Invocation::new(&self.target.chaincode, &self.settings.function);
+        let call = Invocation::new(&self.settings.chaincode, &self.settings.function);
         self.settings
             .arguments
             .iter()
@@ -173,9 +193,24 @@ impl Run {
                 .map_err(|s| s.to_string())?;
             endorsed(answer.into_inner())?;
         }
-        let us = u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX);
-        self.counters.evaluate_us.lock().push(us);
-        self.counters.evaluated.fetch_add(1, Ordering::Relaxed);
+        self.counters.answer(since);
+        Ok(())
+    }
+
+    /// A signed envelope in the form of a transaction, with `--size` bytes in the place where a
+    /// transaction has its proposal, results and endorsements.
+    pub(crate) fn envelope(&self) -> Envelope {
+        let number = self.counters.sequence.fetch_add(1, Ordering::Relaxed);
+        let data = self.settings.value(number).into();
+        let kind = HeaderType::EndorserTransaction;
+        self.target.user.envelope(kind, &self.target.channel, data)
+    }
+
+    async fn order(&self, submitter: &mut Submitter<'_>) -> Result<(), String> {
+        let envelope = self.envelope();
+        let since = Instant::now();
+        submitter.submit(envelope).await?;
+        self.counters.answer(since);
         Ok(())
     }
 
@@ -269,38 +304,5 @@ fn endorsed(answer: ProposalResponse) -> Result<ProposalResponse, String> {
             response.status, response.message
         )),
         None => Err("endorsement: an empty answer".into()),
-    }
-}
-
-/// One client's Broadcast stream.
-struct Stream {
-    envelopes: mpsc::Sender<Envelope>,
-    answers: Streaming<BroadcastResponse>,
-}
-
-impl Stream {
-    async fn open(orderer: &Connection) -> Result<Self, String> {
-        let (envelopes, mut waiting) = mpsc::channel(1);
-        let requests = futures::stream::poll_fn(move |context| waiting.poll_recv(context));
-        let answers = orderer
-            .orderer()
-            .broadcast(requests)
-            .await
-            .map_err(|s| format!("broadcast: {s}"))?
-            .into_inner();
-        Ok(Self { envelopes, answers })
-    }
-
-    async fn send(&mut self, envelope: Envelope) -> Result<(), String> {
-        self.envelopes
-            .send(envelope)
-            .await
-            .map_err(|_| "broadcast: the stream ended")?;
-        match self.answers.message().await {
-            Ok(Some(answer)) if answer.status == Status::Success as i32 => Ok(()),
-            Ok(Some(answer)) => Err(format!("broadcast: {} {}", answer.status, answer.info)),
-            Ok(None) => Err("broadcast: the orderer ended the stream".into()),
-            Err(status) => Err(format!("broadcast: {status}")),
-        }
     }
 }

@@ -1,8 +1,10 @@
-//! Asks the network which peers endorse, and who orders: Fabric's discovery service.
+//! Asks the network which peers endorse, and who orders and how: Fabric's discovery service, and the
+//! channel's configuration.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use selvage_client::{ClientError, PeerAdmin};
 use selvage_net::deliver::Signer;
 use selvage_net::tls::TlsIdentity;
 use selvage_proto::discovery::query::Query as Asked;
@@ -13,28 +15,39 @@ use selvage_proto::discovery::{
 };
 use selvage_proto::gossip::GossipMessage;
 use selvage_proto::gossip::gossip_message::Content;
+use selvage_proto::orderer::ConsensusType;
 use selvage_proto::peer::{ChaincodeCall, ChaincodeInterest};
 use selvage_proto::{Message, msp};
 
 use crate::BenchError;
+use crate::broadcast::Trust;
 use crate::connections::Connection;
 use crate::target::{Node, Target};
+
+/// The consensus type of channels whose orderers may lie.
+const BFT: &str = "BFT";
 
 /// Where a run sends what.
 pub(crate) struct Plan {
     /// The peer that the file names.
     pub(crate) peer: Connection,
-    /// One peer per needed endorsement.
+    /// One peer per needed endorsement; none where only ordering is measured.
     pub(crate) endorsers: Vec<Connection>,
     pub(crate) orderers: Vec<Connection>,
+    /// Which orderers a client has to hear from, where only ordering is measured.
+    pub(crate) trust: Trust,
 }
 
 impl Plan {
     /// Asks the target's peer. A run through the gateway needs the answer too: it says whose
-    /// processor time is the network's.
-    pub(crate) async fn make(target: &Target, own: &TlsIdentity) -> Result<Self, BenchError> {
+    /// processor time is the network's. Without a chaincode only ordering is planned.
+    pub(crate) async fn make(
+        target: &Target,
+        chaincode: Option<&str>,
+        own: &TlsIdentity,
+    ) -> Result<Self, BenchError> {
         let peer = Connection::open(&target.peer, own)?;
-        let (config, descriptor) = ask(target, &peer, own).await?;
+        let (config, descriptor) = ask(target, chaincode, &peer, own).await?;
         let orderers = if target.orderers.is_empty() {
             orderers_of(&config)
         } else {
@@ -43,51 +56,84 @@ impl Plan {
         if orderers.is_empty() {
             return Err(BenchError::Plan("the channel names no orderer".into()));
         }
-        let endorsers = endorsers_of(target, &config, &descriptor, &peer, own)?;
-        let orderers = orderers
+        let endorsers = match (chaincode, &descriptor) {
+            (Some(name), Some(found)) => endorsers_of(name, &config, found, &peer, own)?,
+            _ => Vec::new(),
+        };
+        let orderers: Vec<_> = orderers
             .iter()
             .map(|o| Connection::open(o, own))
             .collect::<Result<_, _>>()?;
+        let trust = match chaincode {
+            None if is_bft(target, &peer).await? => Trust::bft(orderers.len()),
+            _ => Trust::One,
+        };
         Ok(Self {
             peer,
             endorsers,
             orderers,
+            trust,
         })
     }
 }
 
+/// Whether orderers of the channel may lie. Discovery does not say it.
+async fn is_bft(target: &Target, peer: &Connection) -> Result<bool, BenchError> {
+    let failed = |reason: String| BenchError::Call {
+        call: "GetChannelConfig",
+        address: peer.address.clone(),
+        reason,
+    };
+    let asked = async {
+        let admin = PeerAdmin::new(peer.events()?, target.user.clone());
+        admin.channel_config(&target.channel).await
+    };
+    let config = asked.await.map_err(|e: ClientError| failed(e.text()))?;
+    let root = config.channel_group.unwrap_or_default();
+    let value = root
+        .groups
+        .get("Orderer")
+        .and_then(|group| group.values.get("ConsensusType"))
+        .ok_or_else(|| failed("the configuration names no consensus".into()))?;
+    let consensus =
+        ConsensusType::decode(value.value.clone()).map_err(|e| failed(e.to_string()))?;
+    Ok(consensus.r#type == BFT)
+}
+
 async fn ask(
     target: &Target,
+    chaincode: Option<&str>,
     peer: &Connection,
     own: &TlsIdentity,
-) -> Result<(ConfigResult, EndorsementDescriptor), BenchError> {
+) -> Result<(ConfigResult, Option<EndorsementDescriptor>), BenchError> {
     let failed = |reason: String| BenchError::Call {
         call: "Discover",
         address: peer.address.clone(),
         reason,
     };
-    let call = ChaincodeCall {
-        name: target.chaincode.clone(),
-        ..Default::default()
-    };
-    let interest = ChaincodeInterest {
-        chaincodes: vec![call],
-    };
     let query = |asked| Query {
         channel: target.channel.clone(),
         query: Some(asked),
     };
+    let mut queries = vec![query(Asked::ConfigQuery(ConfigQuery {}))];
+    if let Some(name) = chaincode {
+        let call = ChaincodeCall {
+            name: name.into(),
+            ..Default::default()
+        };
+        let interest = ChaincodeInterest {
+            chaincodes: vec![call],
+        };
+        queries.push(query(Asked::CcQuery(ChaincodeQuery {
+            interests: vec![interest],
+        })));
+    }
     let request = Request {
         authentication: Some(AuthInfo {
             client_identity: target.user.creator(),
             client_tls_cert_hash: Bytes::copy_from_slice(&own.leaf_hash()),
         }),
-        queries: vec![
-            query(Asked::ConfigQuery(ConfigQuery {})),
-            query(Asked::CcQuery(ChaincodeQuery {
-                interests: vec![interest],
-            })),
-        ],
+        queries,
     };
     let payload: Bytes = request.encode_to_vec().into();
     let signature = target.user.sign(&payload).into();
@@ -108,7 +154,7 @@ async fn ask(
         }
     }
     match (config, descriptor) {
-        (Some(config), Some(descriptor)) => Ok((config, descriptor)),
+        (Some(config), found) if found.is_some() || chaincode.is_none() => Ok((config, found)),
         _ => Err(failed(
             "the answer leaves out configuration or endorsers".into(),
         )),
@@ -131,13 +177,13 @@ fn orderers_of(config: &ConfigResult) -> Vec<Node> {
 
 /// The first layout, with the first peers of each of its groups.
 fn endorsers_of(
-    target: &Target,
+    chaincode: &str,
     config: &ConfigResult,
     descriptor: &EndorsementDescriptor,
     named: &Connection,
     own: &TlsIdentity,
 ) -> Result<Vec<Connection>, BenchError> {
-    let nobody = || BenchError::Plan(format!("no set of peers can endorse {}", target.chaincode));
+    let nobody = || BenchError::Plan(format!("no set of peers can endorse {chaincode}"));
     let layout = descriptor.layouts.first().ok_or_else(nobody)?;
     let mut chosen = Vec::new();
     for (group, count) in &layout.quantities_by_group {

@@ -17,6 +17,12 @@ pub(crate) struct Report {
     pub(crate) p50_ms: f64,
     pub(crate) p95_ms: f64,
     pub(crate) p99_ms: f64,
+    /// Longest time without any acknowledgement: commit event, answer to an evaluation, or
+    /// orderer's success.
+    pub(crate) longest_gap_ms: f64,
+    /// Bytes of a whole envelope, where only ordering was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) envelope_bytes: Option<usize>,
     /// Refusals and invalid transactions.
     pub(crate) errors: u64,
     /// Ordered, but never seen in a block.
@@ -34,6 +40,8 @@ pub(crate) struct Counted {
     pub(crate) length: Duration,
     pub(crate) done: u64,
     pub(crate) latencies_us: Vec<u32>,
+    pub(crate) longest_gap: Duration,
+    pub(crate) envelope_bytes: Option<usize>,
     pub(crate) errors: HashMap<String, u64>,
     pub(crate) lost: u64,
     pub(crate) cpu_us: BTreeMap<String, u64>,
@@ -63,6 +71,8 @@ impl Report {
             p50_ms: percentile_ms(&counted.latencies_us, 50),
             p95_ms: percentile_ms(&counted.latencies_us, 95),
             p99_ms: percentile_ms(&counted.latencies_us, 99),
+            longest_gap_ms: tenths(counted.longest_gap.as_secs_f64() * 1_000.0),
+            envelope_bytes: counted.envelope_bytes,
             errors: counted.errors.values().sum(),
             lost: counted.lost,
             error_texts: counted.errors.into_iter().collect(),
@@ -89,6 +99,10 @@ impl Report {
             format!(
                 "  {:>10.1} ms p50, {:.1} ms p95, {:.1} ms p99",
                 self.p50_ms, self.p95_ms, self.p99_ms
+            ),
+            format!(
+                "  {:>10.1} ms at most without an acknowledgement",
+                self.longest_gap_ms
             ),
             format!("  {:>10} errors, {} lost", self.errors, self.lost),
             format!(
@@ -152,6 +166,8 @@ mod tests {
             length: Duration::ZERO,
             done: 0,
             latencies_us: Vec::new(),
+            longest_gap: Duration::from_micros(1_240),
+            envelope_bytes: None,
             errors: HashMap::from([("x".into(), 3)]),
             lost: 0,
             cpu_us: BTreeMap::from([("peer".into(), 5)]),
@@ -160,5 +176,6 @@ mod tests {
             (report.tps, report.cpu_us_per_tx_total, report.errors),
             (0.0, 0.0, 3)
         );
+        assert_eq!(report.longest_gap_ms, 1.2);
     }
 }

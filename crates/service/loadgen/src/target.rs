@@ -16,7 +16,8 @@ use crate::BenchError;
 /// What a run needs to know before it can ask the network for the rest.
 pub(crate) struct Target {
     pub(crate) channel: String,
-    pub(crate) chaincode: String,
+    /// Of the file or the command line; ordering alone needs none.
+    pub(crate) chaincode: Option<String>,
     pub(crate) user: User,
     /// The peer to ask first: gateway, discovery and block events.
     pub(crate) peer: Node,
@@ -68,19 +69,12 @@ impl Target {
                 path: path.into(),
                 reason: format!("not the output of `selvage up --detach --json`: {error}"),
             })?;
-        let chaincode = overrides.chaincode.or(up.chaincode).ok_or_else(|| {
-            let reason = "it names no chaincode: give --chaincode".into();
-            BenchError::Description {
-                path: path.into(),
-                reason,
-            }
-        })?;
         let cert = overrides.cert.unwrap_or(up.gateway.cert);
         let key = overrides.key.unwrap_or(up.gateway.key);
         let msp_id = overrides.msp_id.unwrap_or(up.gateway.msp_id);
         Ok(Self {
             channel: overrides.channel.unwrap_or(up.channel),
-            chaincode,
+            chaincode: overrides.chaincode.or(up.chaincode),
             user: user(&msp_id, &cert, &key)?,
             peer: Node {
                 address: up.gateway.endpoint,
@@ -118,7 +112,7 @@ impl Target {
         let key = overrides.key.or(file(profile.key));
         Ok(Self {
             channel,
-            chaincode: chaincode.ok_or_else(|| missing("--chaincode"))?,
+            chaincode,
             user: user(
                 &overrides.msp_id.unwrap_or(profile.msp_id),
                 &cert.ok_or_else(|| missing("--cert"))?,
