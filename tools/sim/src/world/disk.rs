@@ -131,10 +131,12 @@ impl World<'_> {
         let number = block.number();
         self.note(number);
         self.see(node, &Seen::Stored { node, block });
+        let first = self.nodes.iter().all(|n| n.reported <= number);
         let Some(up) = &mut self.nodes[node].up else {
             return;
         };
         let mut parameters = up.take_over(block);
+        self.troubles.changes += u64::from(first && parameters.is_some());
         self.nodes[node].reported = number + 1;
         if self.bug == Some(Bug::KeepConfiguration) {
             parameters = None;

@@ -145,6 +145,7 @@ impl World<'_> {
     }
 
     fn fetched(&mut self, node: usize, block: &Block) {
+        self.troubles.fetched += 1;
         self.nodes[node].reported = block.number() + 1;
         self.see(node, &Seen::Stored { node, block });
     }
