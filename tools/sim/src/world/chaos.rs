@@ -129,6 +129,7 @@ impl World<'_> {
         let node = &mut self.nodes[index];
         node.up = None;
         node.life += 1;
+        node.torn |= matches!(how, Crash::Torn(_));
         node.disk = Arc::new(node.disk.crash(how));
         self.spoil(index);
         self.schedule(after, index, Event::Start);
@@ -142,9 +143,11 @@ impl World<'_> {
         if forgets {
             self.nodes[index].forget();
         }
-        // Once, and not to one that is as good as spoilt.
+        // Once, and not to one that is as good as spoilt. Behind a torn end nothing may be left that
+        // knows what was durable.
         let due = self.plan.rot && self.chaos && self.nodes.iter().all(|node| !node.spoilt);
-        if due && !self.nodes[index].lies() && rot(&self.nodes[index].disk, &self.dice) {
+        let sound = !self.nodes[index].lies() && !self.nodes[index].torn;
+        if due && sound && rot(&self.nodes[index].disk, &self.dice) {
             self.nodes[index].spoilt = true;
             self.troubles.rotten += 1;
         }
