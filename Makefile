@@ -55,7 +55,8 @@ conformance: ## Run beside Fabric's own nodes (FABRIC_BIN=DIR, the folder of its
 .PHONY: soak
 soak: ## Simulate clusters of orderers under faults for hours (SEEDS=1000 for each size)
 	cargo build --release --locked --package selvage-sim
-	for nodes in 3 5 7; do "$${CARGO_TARGET_DIR:-target}/release/selvage-sim" --nodes $$nodes --count $(SEEDS); done
+	for nodes in 3 5 7; do "$${CARGO_TARGET_DIR:-target}/release/selvage-sim" --engine raft --nodes $$nodes --count $(SEEDS); done
+	for nodes in 4 7 10; do "$${CARGO_TARGET_DIR:-target}/release/selvage-sim" --engine bft --nodes $$nodes --count $(SEEDS); done
 
 .PHONY: clean
 clean: ## Remove what was built (not the data of a network)

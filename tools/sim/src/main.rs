@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use selvage_sim::bugs::Bug;
+use selvage_sim::world::Troubles;
 use selvage_sim::{BftCluster, Cluster, Failure, Outcome, RaftCluster, Scenario, run};
 
 /// Simulates clusters of orderers under faults, from seeds.
@@ -40,7 +41,7 @@ struct Sum {
     simulated: u64,
     events: u64,
     accepted: u64,
-    crashes: u64,
+    troubles: Troubles,
     failed: u64,
 }
 
@@ -49,25 +50,41 @@ impl Sum {
         self.simulated += outcome.lasted;
         self.events += outcome.events;
         self.accepted += outcome.accepted;
-        self.crashes += outcome.crashes;
+        let (sum, more) = (&mut self.troubles, &outcome.troubles);
+        sum.crashes += more.crashes;
+        sum.splits += more.splits;
+        sum.rotten += more.rotten;
+        sum.liars += more.liars;
+        sum.changes += more.changes;
+        sum.fetched += more.fetched;
     }
 
     fn print(&self, options: &Options, took: f64) {
         let hours = self.simulated as f64 / 3.6e9;
         println!(
             "{} seeds of {}-{}: {hours:.2} simulated hours in {took:.1} s ({:.0} an hour), {} \
-             events, {} messages accepted, {} crashes, {}",
+             events, {} messages accepted, {}",
             options.count,
             options.engine,
             options.nodes,
             hours * 3600.0 / took,
             self.events,
             self.accepted,
-            self.crashes,
             match self.failed {
                 0 => "nothing broken".to_owned(),
                 failed => format!("{failed} failed"),
             }
+        );
+        let troubles = &self.troubles;
+        println!(
+            "with {} crashes, {} splits, {} rotten journals, {} liars, {} changes of consenters, {} \
+             blocks fetched",
+            troubles.crashes,
+            troubles.splits,
+            troubles.rotten,
+            troubles.liars,
+            troubles.changes,
+            troubles.fetched
         );
     }
 }

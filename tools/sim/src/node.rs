@@ -31,6 +31,8 @@ pub struct Node {
     pub liar: Option<Liar>,
     /// Whether its journal was damaged in the middle. It has to stay down.
     pub spoilt: bool,
+    /// Whether its journal may end with what a crash left of a write.
+    pub torn: bool,
     /// Its disk.
     pub disk: Arc<MemDisk>,
     /// What runs, if it is up.
@@ -78,8 +80,6 @@ pub struct Up {
     pub parameters: Parameters,
     /// The block that is being caught up to.
     pub catching_up: Option<u64>,
-    /// The newest configuration among the blocks fetched on the way.
-    pub caught: Option<Parameters>,
     /// The others, by the numbers the engine knows them by.
     pub members: BTreeMap<u64, usize>,
     /// The number this node's engine runs under.
@@ -115,6 +115,7 @@ impl Node {
             identity: index,
             liar: None,
             spoilt: false,
+            torn: false,
             disk: Arc::new(MemDisk::new()),
             up: None,
             life: 0,
@@ -161,7 +162,6 @@ impl Node {
             last_config,
             parameters,
             catching_up: None,
-            caught: None,
             members: BTreeMap::new(),
             id: None,
             leaderless: Some(0),
@@ -204,6 +204,7 @@ impl Node {
         up.journal = Some(journal);
         match with.cluster.start(begin) {
             Ok((engine, effects)) => {
+                self.torn = false;
                 up.engine = Some(engine);
                 up.id = me;
                 Some(effects)
@@ -281,12 +282,13 @@ impl Up {
         cluster.id_of(newest, &self.parameters, identity).is_some()
     }
 
-    /// Stores a fetched block as it is, and says which configuration it put in force.
-    pub fn store_fetched(&mut self, block: &Block) -> Result<Option<Parameters>, BlockStoreError> {
+    /// Stores a fetched block as it is.
+    pub fn store_fetched(&mut self, block: &Block) -> Result<(), BlockStoreError> {
         let header = block.header.clone().unwrap_or_default();
         let raw = Bytes::from(block.encode_to_vec());
         self.store.append_encoded(&[(header, raw)])?;
-        Ok(self.take_over(block))
+        self.take_over(block);
+        Ok(())
     }
 
     /// Takes over the configuration of a block that is durable now.

@@ -33,8 +33,8 @@ pub struct Scenario {
     pub drift: u64,
     /// The time between two changes of the consenters; 0 for none.
     pub changes: u64,
-    /// Whether the journal of one node that stops is damaged in the middle. The consenters stay the
-    /// same then, or too few might be left.
+    /// Whether the journal of one node that stops is damaged in the middle. Consenters are changed only
+    /// to replace it then, or too few might be left.
     pub rot: bool,
 }
 
@@ -65,10 +65,6 @@ impl Scenario {
             rot: false,
         };
         let rot = plan.crashes > 0 && nodes > 2 && Dice::new(seed ^ 0x407).chance(150);
-        Self {
-            rot,
-            changes: if rot { 0 } else { plan.changes },
-            ..plan
-        }
+        Self { rot, ..plan }
     }
 }

@@ -40,8 +40,25 @@ pub struct Outcome {
     pub accepted: u64,
     /// The highest block.
     pub height: u64,
-    /// Crashes.
+    /// What went wrong.
+    pub troubles: Troubles,
+}
+
+/// What went wrong in a run, to see that a simulator does what it says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Troubles {
+    /// Nodes that stopped.
     pub crashes: u64,
+    /// Splits of the network.
+    pub splits: u64,
+    /// Journals damaged in the middle.
+    pub rotten: u64,
+    /// Nodes that lied.
+    pub liars: u64,
+    /// Changes of the consenters that were stored.
+    pub changes: u64,
+    /// Blocks fetched from others.
+    pub fetched: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +139,7 @@ pub struct World<'a> {
     count: u64,
     /// A moment, and how many events there were when it began.
     moment: (u64, u64),
-    crashes: u64,
+    troubles: Troubles,
     chaos: bool,
 }
 
@@ -167,7 +184,7 @@ impl<'a> World<'a> {
             trace: 0xcbf2_9ce4_8422_2325,
             count: 0,
             moment: (0, 0),
-            crashes: 0,
+            troubles: Troubles::default(),
             chaos: true,
         };
         world.choose_liars();
@@ -205,6 +222,7 @@ impl<'a> World<'a> {
     }
 
     fn make_liar(&mut self, node: usize, liar: Liar) {
+        self.troubles.liars += 1;
         if let Some(twin) = liar.twin() {
             let mut second = Node::new(self.nodes.len(), self.nodes[node].joined);
             second.identity = node;
@@ -241,7 +259,7 @@ impl<'a> World<'a> {
             events: self.count,
             accepted: self.oracle.accepted,
             height: heights.map(|up| up.store.height()).max().unwrap_or(0),
-            crashes: self.crashes,
+            troubles: self.troubles,
         })
     }
 

@@ -116,7 +116,7 @@ impl World<'_> {
 
     /// The node's process or machine stops at this moment.
     pub(super) fn crash(&mut self, index: usize) {
-        self.crashes += 1;
+        self.troubles.crashes += 1;
         let how = match self.dice.below(3) {
             0 => Crash::Process,
             1 => Crash::LoseUnsynced,
@@ -129,6 +129,7 @@ impl World<'_> {
         let node = &mut self.nodes[index];
         node.up = None;
         node.life += 1;
+        node.torn |= matches!(how, Crash::Torn(_));
         node.disk = Arc::new(node.disk.crash(how));
         self.spoil(index);
         self.schedule(after, index, Event::Start);
@@ -142,10 +143,13 @@ impl World<'_> {
         if forgets {
             self.nodes[index].forget();
         }
-        // Once, and not to one that is as good as spoilt.
+        // Once, and not to one that is as good as spoilt. Behind a torn end nothing may be left that
+        // knows what was durable.
         let due = self.plan.rot && self.chaos && self.nodes.iter().all(|node| !node.spoilt);
-        if due && !self.nodes[index].lies() && rot(&self.nodes[index].disk, &self.dice) {
+        let sound = !self.nodes[index].lies() && !self.nodes[index].torn;
+        if due && sound && rot(&self.nodes[index].disk, &self.dice) {
             self.nodes[index].spoilt = true;
+            self.troubles.rotten += 1;
         }
     }
 
@@ -161,6 +165,7 @@ impl World<'_> {
         let side: BTreeSet<usize> = (0..count).filter(|_| self.dice.chance(400)).collect();
         let one_way = self.dice.chance(300);
         self.network.split(count, &side, one_way);
+        self.troubles.splits += 1;
         let after = self.dice.between(pause / 4, pause);
         self.schedule(after, NOBODY, Event::Heal);
     }
@@ -181,17 +186,9 @@ impl World<'_> {
         let Some(up) = &self.nodes[node].up else {
             return;
         };
-        let mut members = nodes_of(&up.parameters);
-        let missing: Vec<usize> = (0..self.identities)
-            .filter(|n| !members.contains(n))
-            .collect();
-        match missing.first() {
-            Some(new) => members.push(*new),
-            None => {
-                let gone = self.dice.below(members.len() as u64) as usize;
-                members.remove(gone);
-            }
-        }
+        let Some(members) = self.changed(nodes_of(&up.parameters)) else {
+            return;
+        };
         let sequence = up.parameters.sequence + 1;
         let parameters = self.cluster.parameters(sequence, &members);
         let envelope: Envelope = config_envelope(&parameters);
@@ -199,5 +196,31 @@ impl World<'_> {
         let bytes = Bytes::from(envelope.encode_to_vec());
         self.oracle.sent(bytes.clone());
         self.submit(node, bytes, true);
+    }
+    /// What an administrator makes of the consenters: one comes, or one goes. One whose journal was
+    /// damaged is taken out, and comes back under another name.
+    fn changed(&self, mut members: Vec<usize>) -> Option<Vec<usize>> {
+        let absent = (0..self.identities).find(|n| !members.contains(n));
+        let gone = match self.plan.rot {
+            true => {
+                let spoilt = self.nodes.iter().find(|node| node.spoilt)?.identity;
+                members.iter().position(|node| *node == spoilt)
+            }
+            false if absent.is_some() => None,
+            false => Some(self.dice.below(members.len() as u64) as usize),
+        };
+        match (gone, absent) {
+            (Some(gone), _) => drop(members.remove(gone)),
+            // The name that stands ready, not the one that was taken out.
+            (None, _) if self.plan.rot => {
+                let new = self.plan.nodes;
+                if members.contains(&new) {
+                    return None;
+                }
+                members.push(new);
+            }
+            (None, new) => members.extend(new),
+        }
+        Some(members)
     }
 }

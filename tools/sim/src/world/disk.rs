@@ -130,11 +130,17 @@ impl World<'_> {
     pub(super) fn stored(&mut self, node: usize, block: &Block) {
         let number = block.number();
         self.note(number);
+        let header = block.header.as_ref();
+        for byte in header.iter().flat_map(|header| &header.data_hash) {
+            self.note((*byte).into());
+        }
         self.see(node, &Seen::Stored { node, block });
+        let first = self.nodes.iter().all(|n| n.reported <= number);
         let Some(up) = &mut self.nodes[node].up else {
             return;
         };
         let mut parameters = up.take_over(block);
+        self.troubles.changes += u64::from(first && parameters.is_some());
         self.nodes[node].reported = number + 1;
         if self.bug == Some(Bug::KeepConfiguration) {
             parameters = None;

@@ -18,7 +18,11 @@ impl World<'_> {
             if self.nodes[node].up.is_none() {
                 return;
             }
+            let last = matches!(effect, Effect::Evicted);
             self.carry_out_one(node, effect);
+            if last {
+                return;
+            }
         }
     }
 

@@ -35,14 +35,13 @@ impl World<'_> {
             return self.schedule(5 * MS, node, Event::Fetch);
         }
         let behind = up.store.height();
-        let (fetched, mut parameters) = (self.source(node, behind, through), None);
+        let fetched = self.source(node, behind, through);
         for block in &fetched {
             let Some(up) = &mut self.nodes[node].up else {
                 return;
             };
-            match up.store_fetched(block) {
-                Ok(changed) => parameters = changed.or(parameters),
-                Err(_) => return self.crash(node),
+            if up.store_fetched(block).is_err() {
+                return self.crash(node);
             }
             self.fetched(node, block);
             if self.bug != Some(Bug::SkipFetched) {
@@ -53,14 +52,12 @@ impl World<'_> {
         let Some(up) = &mut self.nodes[node].up else {
             return;
         };
-        if parameters.is_some() {
-            up.caught = parameters;
-        }
         if up.store.height() <= through {
             return self.schedule(50 * MS, node, Event::Fetch);
         }
         up.catching_up = None;
-        let parameters = up.caught.take();
+        // The driver does not ask whether they changed.
+        let parameters = Some(up.parameters.clone());
         let last_config = up.last_config;
         let Some((newest, consenter_metadata)) = up.newest() else {
             return self.crash(node);
@@ -145,6 +142,7 @@ impl World<'_> {
     }
 
     fn fetched(&mut self, node: usize, block: &Block) {
+        self.troubles.fetched += 1;
         self.nodes[node].reported = block.number() + 1;
         self.see(node, &Seen::Stored { node, block });
     }

@@ -22,6 +22,7 @@ impl World<'_> {
             return;
         };
         let from = *id;
+        self.note(message.len() as u64);
         let message = match self.bug {
             Some(Bug::CommitWithoutQuorum) => bugs::overrate(&mut self.acknowledged, node, message),
             _ => message,

@@ -1,5 +1,8 @@
 //! Consenters that come and go, and what a new configuration does to messages on their way.
 
+use selvage_ordering::{Effect, Engine as _, Input, Submission, Ticket};
+use selvage_proto::Message as _;
+use selvage_proto::common::Envelope;
 use selvage_proto::orderer::smartbft::Options;
 use selvage_proto::orderer::smartbft::options::Rotation;
 
@@ -115,4 +118,24 @@ fn the_leader_rotates_where_the_channel_says_so() {
     }
     assert_eq!(leaders, [1, 2, 2, 3, 3, 4, 4, 1]);
     cluster.check_once();
+}
+
+/// While a node fetches blocks its driver knows of a configuration before its engine does. What comes
+/// in by that one waits in the engine: sent back, it would come again at once, for ever.
+#[test]
+fn a_message_that_is_ahead_of_the_engine_waits_for_it() {
+    let mut cluster = Cluster::new(Plain::new(1..=4), 6);
+    let envelope = cluster.world.message("early");
+    let decoded = Envelope::decode(envelope.clone()).unwrap();
+    let submission = |sequence| Submission::new(Ticket(7), &decoded, sequence);
+    let engine = cluster.nodes[0].engine.as_mut().unwrap();
+    let effects = engine.step(Input::Order(submission(1)));
+    let returned = |effect: &Effect| matches!(effect, Effect::Revalidate { .. });
+    assert!(!effects.iter().any(returned), "{effects:?}");
+    cluster.run_for(SECOND);
+    assert!(cluster.chain.is_empty());
+    configure(&mut cluster, 1, 1, &[1, 2, 3, 4]);
+    cluster.run_until("it is ordered", 5 * SECOND, |cluster| {
+        cluster.ordered().contains_key(&envelope)
+    });
 }
