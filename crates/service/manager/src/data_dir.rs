@@ -170,5 +170,7 @@ mod tests {
         std::fs::write(&file, b"x").expect("write");
         let error = DataDir::open(&file.join("data")).expect_err("a file is no folder");
         assert!(error.to_string().contains("file/data"), "{error}");
+        let error = UpTurn::take(&file).expect_err("a file is no folder");
+        assert!(error.to_string().contains("with --data"), "{error}");
     }
 }

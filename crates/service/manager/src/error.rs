@@ -118,6 +118,11 @@ impl ManagerError {
             std::io::ErrorKind::StorageFull => {
                 format!("{source}; free some space on this volume")
             }
+            std::io::ErrorKind::ReadOnlyFilesystem
+            | std::io::ErrorKind::AlreadyExists
+            | std::io::ErrorKind::NotADirectory => {
+                format!("{source}; choose another folder with --data")
+            }
             _ => source.to_string(),
         };
         Self::File {
