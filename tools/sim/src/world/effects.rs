@@ -119,7 +119,7 @@ impl World<'_> {
             .iter()
             .filter_map(|member| Some((member.id, node_at(&member.host)?)));
         if let Some(up) = &mut self.nodes[node].up
-            && !(deaf && !up.members.is_empty())
+            && (!deaf || up.members.is_empty())
         {
             up.members = members.collect();
         }
