@@ -72,6 +72,8 @@ pub enum Bug {
     BelieveSignatures,
     /// Nothing that a leader proposes is judged.
     JudgeNothing,
+    /// A consenter that was left out, and gave up its journal, begins again at any block that names it.
+    BeginAnywhere,
     /// Somebody runs one orderer twice.
     RunTwice,
     /// One more consenter lies than a cluster can bear.
@@ -121,6 +123,9 @@ impl Bug {
         Self::RunTwice,
         Self::OneLiarMore,
     ];
+
+    /// Those of BFT that take more seeds than a test has.
+    pub const RARE: [Self; 1] = [Self::BeginAnywhere];
 
     /// What becomes of an engine's effects.
     pub fn corrupt(self, effects: Vec<Effect>, dice: &Dice) -> Vec<Effect> {

@@ -75,6 +75,8 @@ struct Desk {
     wants_value: Option<Round>,
     round: Round,
     republished: bool,
+    /// The round whose votes the certificate holds that was just repeated.
+    recertified: Option<Round>,
     decided: Option<(Round, VoteExtensions<Chain>)>,
     misbehaviour: usize,
     fault: Option<String>,
@@ -138,6 +140,7 @@ impl Ballot {
             wants_value: None,
             round: Round::Nil,
             republished: false,
+            recertified: None,
             decided: None,
             misbehaviour: 0,
             fault: None,
@@ -184,6 +187,7 @@ impl Ballot {
             Err(error) => tracing::warn!(%error, "a consensus step had no effect"),
         }
         self.resend_proposal();
+        self.resend_precommits();
         self.conclude();
     }
 
@@ -388,6 +392,20 @@ impl Ballot {
         }
     }
 
+    /// With a certificate go the precommits for blocks in it, whole: they have lost their extensions
+    /// in it, so nobody could use them, and whoever gave them does not repeat them in later rounds.
+    /// Nodes that lack them would stay behind for ever.
+    fn resend_precommits(&mut self) {
+        let Some(round) = self.desk.recertified.take() else {
+            return;
+        };
+        let votes = self.state.driver.votes().per_round(round);
+        let votes = votes.iter().flat_map(|round| round.received_votes());
+        let whole = votes.filter(|vote| vote.message.extension.is_some());
+        let bodies = whole.map(|vote| Out::Publish(Body::Vote(wire::Vote::of(vote))));
+        self.desk.outs.extend(bodies);
+    }
+
     fn conclude(&mut self) {
         let Some((round, extensions)) = self.desk.decided.clone() else {
             return;
@@ -453,6 +471,7 @@ impl Desk {
                 r.resume_with(())
             }
             Effect::RepublishRoundCertificate(certificate, r) => {
+                self.recertified = Some(certificate.round);
                 self.outs.push(Out::Publish(round_body(&certificate)));
                 r.resume_with(())
             }

@@ -95,7 +95,11 @@ impl World<'_> {
             for bytes in tickets.unwrap_or_default().into_values() {
                 self.oracle.told(&bytes, Fate::Refused);
             }
-            if !self.nodes[node].demote(shown_by) {
+            let begins_at = match self.bug {
+                Some(Bug::BeginAnywhere) => 0,
+                _ => shown_by,
+            };
+            if !self.nodes[node].demote(begins_at) {
                 self.crash(node);
             }
             return;

@@ -266,6 +266,47 @@ fn a_block_that_one_node_has_reaches_the_others() {
     assert!(alone > 5, "{alone}");
 }
 
+/// One node knows a quorum of precommits and has gone on to the next round. The others lack its
+/// own, which is for a block, while theirs are for none; a certificate does not carry it as they
+/// need it.
+#[test]
+fn a_node_that_went_on_takes_the_others_with_it() {
+    let mut cluster = cluster(4, 11);
+    cluster.submit(0, "before");
+    cluster.run_until("it starts", SECOND, Cluster::is_settled);
+    cluster.lost = |from, to, message| {
+        let message = Message::decode(message.clone()).expect("a message");
+        let kind = match message.body {
+            Some(Body::Vote(vote)) if vote.round == 0 => vote.kind,
+            Some(Body::Status(_)) => return false,
+            Some(Body::Proposal(_)) => 0,
+            _ => 3,
+        };
+        match (from, to) {
+            // The last node hears of no block, and only the two in the middle hear its prevote.
+            (0, 3) | (3, 0) => true,
+            (3, _) => kind != 1,
+            // The leader is heard with its block only.
+            (0, _) => kind != 0,
+            _ => false,
+        }
+    };
+    cluster.submit(0, "message");
+    cluster.run_for(4 * SECOND);
+    let round = |cluster: &Cluster, index: usize| {
+        let engine = cluster.nodes[index].engine.as_ref();
+        engine.map(selvage_consensus_bft::Bft::round)
+    };
+    let rounds = [0, 1, 2].map(|index| round(&cluster, index));
+    assert_eq!(rounds, [Some(1), Some(0), Some(0)]);
+    cluster.crash(3, Crash::LoseUnsynced);
+    cluster.lost = |_, _, _| false;
+    cluster.run_until("it goes on", 10 * SECOND, Cluster::is_accepted);
+    cluster.start(3);
+    cluster.run_until("all are level", 10 * SECOND, Cluster::is_settled);
+    cluster.check_once();
+}
+
 #[test]
 fn what_is_refused_is_counted_by_reason() {
     use selvage_consensus_bft::Refused;

@@ -115,6 +115,8 @@ pub(crate) struct Cluster {
     pub(crate) weather: Weather,
     /// Pairs of nodes that do not reach each other.
     pub(crate) cut: BTreeSet<(usize, usize)>,
+    /// Whether a message from one node is lost on its way to another.
+    pub(crate) lost: fn(usize, usize, &Bytes) -> bool,
     /// The chain as trusted nodes wrote it.
     pub(crate) chain: BTreeMap<u64, Block>,
     pub(crate) submitted: BTreeSet<Bytes>,
@@ -139,6 +141,7 @@ impl Cluster {
             nodes: Vec::new(),
             weather: CALM,
             cut: BTreeSet::new(),
+            lost: |_, _, _| false,
             chain: BTreeMap::new(),
             submitted: BTreeSet::new(),
             accepted: BTreeMap::new(),
@@ -431,6 +434,9 @@ impl Cluster {
     fn deliver(&mut self, index: usize, to: u64, message: Bytes) {
         let from = self.nodes[index].id.into();
         for to in self.targets(index, to) {
+            if (self.lost)(index, to, &message) {
+                continue;
+            }
             for after in self.travel() {
                 let message = message.clone();
                 self.post(after, to, Event::Message { to, from, message });
