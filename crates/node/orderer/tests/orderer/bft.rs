@@ -126,6 +126,9 @@ async fn consenters_come_and_go_while_the_channel_runs() {
     cluster
         .becomes(4, "\"consensusRelation\":\"follower\"")
         .await;
+    cluster
+        .becomes(0, "\"consensusRelation\":\"consenter\"")
+        .await;
     cluster.order(0, b"here again").await;
     cluster.level(&[0, 1, 2, 3, 4]).await;
     cluster.stop_all().await;
