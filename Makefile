@@ -57,7 +57,6 @@ soak: ## Simulate clusters of orderers under faults for hours (SEEDS=1000 for ea
 	cargo build --release --locked --package selvage-sim
 	for nodes in 3 5 7; do "$${CARGO_TARGET_DIR:-target}/release/selvage-sim" --engine raft --nodes $$nodes --count $(SEEDS); done
 	for nodes in 4 7 10; do "$${CARGO_TARGET_DIR:-target}/release/selvage-sim" --engine bft --nodes $$nodes --count $(SEEDS); done
-	"$${CARGO_TARGET_DIR:-target}/release/selvage-sim" --engine bft --nodes 4 --count 20000 --bug begin-anywhere
 
 .PHONY: clean
 clean: ## Remove what was built (not the data of a network)

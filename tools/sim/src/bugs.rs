@@ -28,8 +28,6 @@ pub enum Bug {
     EmptyCheckpoints,
     /// A node's block holds one envelope less than the others'.
     DropEnvelope,
-    /// Messages leave before the records they promise are on disk.
-    PromiseBeforeWriting,
     /// Records are reported durable before they are.
     ReportBeforeWriting,
     /// Blocks are reported durable before they are.
@@ -102,14 +100,13 @@ impl Bug {
         Self::AcceptDamage,
     ];
 
-    /// Those of Raft alone. The BFT engine does not mind some of them: it holds its messages back by
-    /// itself, asks again for blocks, and signs the same again from the same proposal.
-    pub const RAFT: [Self; 5] = [
+    /// Those of Raft alone. The BFT engine does not mind some of them: it asks again for blocks, and
+    /// signs the same again from the same proposal.
+    pub const RAFT: [Self; 4] = [
         Self::CommitWithoutQuorum,
         Self::EmptyCheckpoints,
         Self::FetchTooFew,
         Self::ForgetHardState,
-        Self::PromiseBeforeWriting,
     ];
 
     /// Those of BFT alone.
@@ -132,9 +129,6 @@ impl Bug {
         let mut out = Vec::with_capacity(effects.len());
         for effect in effects {
             self.one(effect, dice, &mut out);
-        }
-        if self == Self::PromiseBeforeWriting {
-            out.sort_by_key(|effect| !matches!(effect, Effect::Send { .. }));
         }
         out
     }
