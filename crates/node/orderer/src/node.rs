@@ -411,19 +411,21 @@ fn watch_certificates(
 ) -> Reload {
     let mut reload = Reload::default();
     let (tls, own) = (&settings.general.tls, &settings.general.cluster);
+    // Other orderers come to the general listener where they have none to themselves.
+    let shared = !own.own_listener();
+    let (certificate, key) = (&own.server_certificate, &own.server_private_key);
     let listeners = [
-        (general, "General.TLS", &tls.certificate, &tls.private_key),
         (
-            between,
-            "General.Cluster",
-            &own.server_certificate,
-            &own.server_private_key,
+            general,
+            "General.TLS",
+            &tls.certificate,
+            &tls.private_key,
+            shared,
         ),
+        (between, "General.Cluster", certificate, key, true),
     ];
-    for (listener, section, certificate, key) in listeners {
+    for (listener, section, certificate, key, is_theirs) in listeners {
         let Some(listener) = listener else { continue };
-        // Other orderers come to the general listener where they have none to themselves.
-        let is_theirs = own.own_listener() == (section == "General.Cluster");
         let cluster = cluster.tls.clone().filter(|_| is_theirs);
         let server = listener.server.clone();
         let take = move |identity: TlsIdentity| {

@@ -135,10 +135,22 @@ impl Driver {
         *self.chain.active.lock() = active;
     }
 
-    /// Gives up ordering: the journal goes, and the node follows the channel. A marker says that it
-    /// may begin anew without one, should it be added again: behind the block that showed it to be
-    /// over, when that lies `ahead`.
+    /// Gives up ordering, and follows the channel: behind the block that showed this node's part to be
+    /// over, when that lies `ahead`, it may begin anew, should it be added again.
     pub(super) async fn leave(&mut self, ahead: Option<Block>) -> bool {
+        if !self.end_engine(ahead).await {
+            return false;
+        }
+        self.refuse_waiting(&format!(
+            "orderer is a follower of channel {}",
+            self.chain.id
+        ));
+        self.follow();
+        true
+    }
+
+    /// Ends the engine; its journal goes. A marker says that the next one may begin without.
+    async fn end_engine(&mut self, ahead: Option<Block>) -> bool {
         let role = std::mem::replace(&mut self.role, Role::Following);
         if let Role::Consenting(consenting) = role {
             consenting.end().await;
@@ -150,11 +162,6 @@ impl Driver {
                 .fail(format!("the orderer cannot remove its journal: {error}"));
             return false;
         }
-        self.refuse_waiting(&format!(
-            "orderer is a follower of channel {}",
-            self.chain.id
-        ));
-        self.follow();
         true
     }
 
@@ -168,10 +175,11 @@ impl Driver {
             self.newest.number()
         );
         self.refuse_waiting("the channel's consensus has just changed, try again");
-        if !Box::pin(self.leave(None)).await {
+        if !self.end_engine(None).await {
             return false;
         }
         if self.handed_over > self.newest.number() {
+            self.follow();
             return true;
         }
         let config = chain.config();
