@@ -62,9 +62,9 @@ pub(crate) struct ServeOptions {
     /// Address at which clients reach the nodes
     #[arg(long, value_name = "HOST", default_value = NODE_HOST)]
     pub(crate) node_host: String,
-    /// Address the nodes listen on
-    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
-    pub(crate) node_listen: IpAddr,
+    /// Address the nodes listen on [default: 127.0.0.1]
+    #[arg(long, value_name = "IP")]
+    pub(crate) node_listen: Option<IpAddr>,
     /// Folder of the programs `peer` and `orderer` [default: that of this program]
     #[arg(long, value_name = "DIR", env = "SELVAGE_BIN")]
     pub(crate) programs: Option<PathBuf>,

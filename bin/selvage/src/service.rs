@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -27,6 +27,8 @@ include!(concat!(env!("OUT_DIR"), "/samples.rs"));
 
 /// Where console and API listen unless told otherwise: the port of BCS's agent.
 const PORTAL: &str = "127.0.0.1:30603";
+/// Where nodes listen unless told otherwise.
+const NODE_LISTEN: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Any free port.
 const ANY: &str = "127.0.0.1:0";
 /// File in the data folder that keeps the address of the console.
@@ -89,7 +91,7 @@ fn settings(options: &ServeOptions) -> Result<Settings, Failure> {
     Ok(Settings {
         programs: Programs::new(folders),
         node_host: options.node_host.clone(),
-        node_listen: options.node_listen,
+        node_listen: options.node_listen.unwrap_or(NODE_LISTEN),
         samples: vec![
             Sample {
                 language: "node",
@@ -228,6 +230,10 @@ fn passed_over(options: &ServeOptions, answer: &UpAnswer, running: bool) -> Vec<
     }
     if options.tls && scheme != "https" {
         ignored.push("--tls".to_owned());
+    }
+    // The answer does not tell where the nodes listen: whoever asks is told that nothing changes.
+    if let Some(listen) = options.node_listen {
+        ignored.push(format!("--node-listen {listen}"));
     }
     if running && !ignored.is_empty() {
         lines.push(format!(
@@ -452,11 +458,12 @@ fn spawn(options: &ServeOptions) -> Result<Child, Failure> {
     if let Some(programs) = &options.programs {
         command.arg("--programs").arg(programs);
     }
+    if let Some(listen) = options.node_listen {
+        command.arg("--node-listen").arg(listen.to_string());
+    }
     command
         .arg("--node-host")
         .arg(&options.node_host)
-        .arg("--node-listen")
-        .arg(options.node_listen.to_string())
         .stdin(Stdio::null())
         .stdout(open()?)
         .stderr(open()?)
@@ -575,12 +582,12 @@ mod tests {
     fn options_that_are_not_followed_are_named() {
         assert!(lines("", true).is_empty());
         assert!(lines("--listen 127.0.0.1:30603", true).is_empty());
-        let moved = "--listen 127.0.0.1:4000 --tls";
+        let moved = "--listen 127.0.0.1:4000 --tls --node-listen 0.0.0.0";
         // A service that starts here follows them.
         assert!(lines(moved, false).is_empty());
         let told = lines(moved, true).join("\n");
         assert!(
-            told.contains("--listen 127.0.0.1:4000 --tls was ignored"),
+            told.contains("--listen 127.0.0.1:4000 --tls --node-listen 0.0.0.0 was ignored"),
             "{told}"
         );
         assert!(told.contains("http://127.0.0.1:30603/"), "{told}");

@@ -12,6 +12,8 @@ use super::{ChaincodeKind, PackageError, SourceFile, write_package};
 /// Folders that a build makes itself or that no build needs.
 const IGNORED_FOLDERS: [&str; 4] = ["__MACOSX", ".git", ".svn", "node_modules"];
 const IGNORED_FILES: [&str; 2] = [".DS_Store", "Thumbs.db"];
+/// Most projects that an error names.
+const MOST_NAMED: usize = 12;
 
 /// A zip that cannot be used. Its text is the one BCS shows; the source says what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +39,9 @@ pub enum ZipProblem {
          (Go), or a pom.xml or build.gradle (Java)"
     )]
     NoChaincode,
+    /// Several projects, none of which is part of another: taking one would be a guess.
+    #[error("it has several chaincode projects: {}; zip one of them alone, or choose the language", listed(.0))]
+    Several(Vec<Candidate>),
     /// There is chaincode, but not in the language asked for.
     #[error("no {0} chaincode found")]
     OtherLanguage(String),
@@ -69,40 +74,30 @@ pub struct SourceZip {
 }
 
 impl SourceZip {
-    /// Opens a zip and finds the project in it. `wanted` is the language the user chose, if any.
+    /// Opens a zip and finds the one project in it. `wanted` is the language the user chose, if any.
     pub fn open(
         file: &[u8],
         wanted: Option<&ChaincodeKind>,
         limits: &Limits,
     ) -> Result<Self, ZipError> {
         let (files, projects) = look_through(file, wanted, limits)?;
+        let found = outermost(&projects);
+        if found.len() > 1 {
+            return Err(ZipProblem::Several(found).into());
+        }
         let nearest = projects.into_iter().next().ok_or(ZipProblem::NoChaincode)?;
         Ok(nearest.into_source(&files))
     }
 
-    /// Everything that [`Self::open`] may mean, what it takes first: several when somebody zipped
-    /// more than one chaincode.
+    /// Every project of a zip that is not part of another one: [`Self::open`] takes a zip with
+    /// exactly one.
     pub fn candidates(
         file: &[u8],
         wanted: Option<&ChaincodeKind>,
         limits: &Limits,
     ) -> Result<Vec<Candidate>, ZipError> {
         let (_, projects) = look_through(file, wanted, limits)?;
-        let mut found: Vec<Candidate> = Vec::new();
-        for Project { folder, kind, .. } in projects {
-            let is_part = found.iter().any(|of| {
-                let rest = folder.strip_prefix(&of.folder);
-                match rest {
-                    Some("") => of.kind == kind,
-                    Some(rest) => of.folder.is_empty() || rest.starts_with('/'),
-                    None => false,
-                }
-            });
-            if !is_part {
-                found.push(Candidate { folder, kind });
-            }
-        }
-        Ok(found)
+        Ok(outermost(&projects))
     }
 
     /// The language of the project.
@@ -136,6 +131,39 @@ fn look_through(
         return Err(ZipProblem::OtherLanguage(wanted.to_owned()));
     }
     Ok((files, projects))
+}
+
+/// The projects that are not part of another one.
+fn outermost(projects: &[Project]) -> Vec<Candidate> {
+    let mut found: Vec<Candidate> = Vec::new();
+    for Project { folder, kind, .. } in projects {
+        let is_part = found
+            .iter()
+            .any(|of| match folder.strip_prefix(&of.folder) {
+                Some("") => of.kind == *kind,
+                Some(rest) => of.folder.is_empty() || rest.starts_with('/'),
+                None => false,
+            });
+        if !is_part {
+            found.push(Candidate {
+                folder: folder.clone(),
+                kind: kind.clone(),
+            });
+        }
+    }
+    found
+}
+
+fn listed(projects: &[Candidate]) -> String {
+    let named = |c: &Candidate| match c.folder.as_str() {
+        "" => format!("the top ({})", c.kind.as_str()),
+        folder => format!("{folder} ({})", c.kind.as_str()),
+    };
+    let mut names: Vec<String> = projects.iter().take(MOST_NAMED).map(named).collect();
+    if projects.len() > MOST_NAMED {
+        names.push(format!("and {} more", projects.len() - MOST_NAMED));
+    }
+    names.join(", ")
 }
 
 struct Found {

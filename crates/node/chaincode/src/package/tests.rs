@@ -425,6 +425,25 @@ fn every_chaincode_of_a_zip_is_told_once() {
 }
 
 #[test]
+fn a_zip_with_several_chaincodes_is_refused_with_their_names() {
+    let several =
+        |files: &[(&str, &[u8])]| open_zip(&zip_of(files)).unwrap_err().source.to_string();
+    let files: &[(&str, &[u8])] = &[
+        ("package.json", b"{}"),
+        ("go.mod", b"module a\n"),
+        ("deep/er/pom.xml", b"<project/>"),
+    ];
+    let text = several(files);
+    assert!(text.contains("the top (golang), the top (node);"), "{text}");
+    let many: Vec<(String, &[u8])> = (0..20)
+        .map(|n| (format!("{n}/package.json"), b"{}".as_slice()))
+        .collect();
+    let many: Vec<(&str, &[u8])> = many.iter().map(|(n, c)| (n.as_str(), *c)).collect();
+    let text = several(&many);
+    assert!(text.contains(", and 8 more; zip one of them"), "{text}");
+}
+
+#[test]
 fn the_language_asked_for_is_taken() {
     let both = zip_of(&[("go/go.mod", b"module a\n"), ("node/package.json", b"{}")]);
     let open = |kind| SourceZip::open(&both, Some(&kind), &Limits::default());
