@@ -21,6 +21,8 @@ command -v bwrap >/dev/null || packages+=(bubblewrap)
 command -v chromium >/dev/null || packages+=(chromium)
 has_chinese_font || packages+=(fontconfig fonts-wqy-microhei)
 command -v curl >/dev/null || packages+=(curl)
+# Tests that cut networks apart give orderers network namespaces.
+command -v ip >/dev/null || packages+=(iproute2)
 if ((${#packages[@]})); then
   if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
     say "apt-get install ${packages[*]}"

@@ -163,6 +163,10 @@ impl Broadcaster {
             Err(error) => return Err((refusal(error), note)),
         };
         let Some(chain) = self.registrar.chain(&incoming.channel.channel_id) else {
+            let id = &incoming.channel.channel_id;
+            if let Some(reason) = self.registrar.why_not_served(id) {
+                return Err(((Status::ServiceUnavailable, reason), note));
+            }
             // The name is not kept for metrics: clients could make any number of them up.
             tracing::warn!(
                 channel = incoming.channel.channel_id,

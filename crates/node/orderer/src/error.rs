@@ -92,6 +92,23 @@ pub enum OrdererError {
     },
 }
 
+impl ChainError {
+    /// Whether what is stored of this one channel is the trouble: others can be served.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Store(error) => {
+                matches!(
+                    error,
+                    BlockStoreError::Corrupt { .. } | BlockStoreError::Gap { .. }
+                )
+            }
+            Self::Config { .. } | Self::Metadata { .. } | Self::JoinBlock(_) => true,
+            Self::OtherChannel(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// Why a channel cannot be opened or joined.
 #[derive(Debug, Error)]
 #[non_exhaustive]

@@ -11,6 +11,7 @@
 //! | `broadcast` | `orderer/common/broadcast` |
 //! | `chain` | `multichannel.ChainSupport`, `BlockWriter`, the consenter's main loop |
 //! | `registrar` | `multichannel.Registrar` |
+//! | `onboarding` | `follower.Chain` before its first block |
 //! | `participation` | `orderer/common/channelparticipation` |
 //! | `limiter` | `General.Throttling` |
 //! | [`node`] | `orderer/common/server` |
@@ -23,6 +24,7 @@ mod error;
 mod limiter;
 mod local_msp;
 pub mod node;
+mod onboarding;
 mod participation;
 mod registrar;
 mod reload;
@@ -30,4 +32,5 @@ mod tls;
 
 pub use chain::CONSENSUS_TYPES;
 pub use error::{ChainError, OrdererError};
+pub use local_msp::Signer;
 pub use selvage_crypto::in_full;

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use selvage_identity::{Msp, MspFiles, MspVersion, SigningIdentity};
 
@@ -16,31 +18,80 @@ const MAX_FILE: u64 = 1 << 20;
 /// The most files an MSP folder may hold.
 const MAX_FILES: usize = 1_000;
 
-/// Reads the folder and makes the identity this node signs with. The organisation that the folder
-/// describes must itself accept it, or nobody would accept this node's blocks.
-pub(crate) fn signing_identity(
-    folder: &Path,
-    msp_id: &str,
-) -> Result<SigningIdentity, OrdererError> {
-    let wrong = |reason: String| OrdererError::LocalMsp {
-        folder: folder.to_owned(),
-        msp_id: msp_id.to_owned(),
-        reason,
-    };
-    let files = read_folder(folder).map_err(|error| wrong(describe(&error)))?;
+/// Whom a node signs as. The identity can be exchanged while the node runs; a BFT engine keeps the
+/// one it was started with, because the configuration names it.
+#[derive(Debug, Clone)]
+pub struct Signer(Arc<ArcSwap<SigningIdentity>>);
+
+impl Signer {
+    /// Signs as this identity until it is exchanged.
+    pub fn new(identity: SigningIdentity) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(identity)))
+    }
+
+    /// The identity to sign with now.
+    pub fn current(&self) -> Arc<SigningIdentity> {
+        self.0.load_full()
+    }
+
+    pub(crate) fn exchange(&self, identity: SigningIdentity) {
+        self.0.store(Arc::new(identity));
+    }
+}
+
+/// The folder `General.LocalMSPDir`.
+#[derive(Debug, Clone)]
+pub(crate) struct LocalMsp {
+    folder: PathBuf,
+    msp_id: String,
+}
+
+/// The files of a folder, by their paths in it.
+pub(crate) type Files = BTreeMap<String, Bytes>;
+
+impl LocalMsp {
+    pub(crate) fn new(folder: impl Into<PathBuf>, msp_id: &str) -> Self {
+        Self {
+            folder: folder.into(),
+            msp_id: msp_id.to_owned(),
+        }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(crate) fn read(&self) -> Result<Files, OrdererError> {
+        read_folder(&self.folder).map_err(|error| self.wrong(describe(&error)))
+    }
+
+    /// The identity this node signs with. The organisation that the folder describes must itself
+    /// accept it, or nobody would accept this node's blocks.
+    pub(crate) fn identity(&self, files: Files) -> Result<SigningIdentity, OrdererError> {
+        signing_identity(&self.msp_id, files).map_err(|reason| self.wrong(reason))
+    }
+
+    fn wrong(&self, reason: String) -> OrdererError {
+        OrdererError::LocalMsp {
+            folder: self.folder.clone(),
+            msp_id: self.msp_id.clone(),
+            reason,
+        }
+    }
+}
+
+fn signing_identity(msp_id: &str, files: Files) -> Result<SigningIdentity, String> {
     let files = MspFiles::new(files);
-    let definition = files.local_config(msp_id).map_err(|e| wrong(in_full(&e)))?;
-    let signer = files
-        .signing_identity(msp_id)
-        .map_err(|e| wrong(in_full(&e)))?;
-    let msp = Msp::new(&definition, MspVersion::V1_4_3).map_err(|e| wrong(in_full(&e)))?;
+    let definition = files.local_config(msp_id).map_err(|e| in_full(&e))?;
+    let signer = files.signing_identity(msp_id).map_err(|e| in_full(&e))?;
+    let msp = Msp::new(&definition, MspVersion::V1_4_3).map_err(|e| in_full(&e))?;
     msp.deserialize(&signer.serialized())
         .and_then(|identity| identity.validate())
         .map_err(|error| {
-            wrong(format!(
+            format!(
                 "its own organisation does not accept the certificate in signcerts: {}",
                 in_full(&error)
-            ))
+            )
         })?;
     Ok(signer)
 }
@@ -58,7 +109,7 @@ fn describe(error: &io::Error) -> String {
 }
 
 /// Every file below a folder, by its path relative to it.
-fn read_folder(folder: &Path) -> io::Result<BTreeMap<String, Bytes>> {
+fn read_folder(folder: &Path) -> io::Result<Files> {
     let mut files = BTreeMap::new();
     let mut folders = vec![(folder.to_owned(), String::new())];
     while let Some((folder, prefix)) = folders.pop() {

@@ -38,7 +38,7 @@ use crate::cluster::{ClusterTls, Limits, LinkOptions, Links, StepService};
 use crate::config::{Endpoint, Settings};
 use crate::error::OrdererError;
 use crate::limiter::Limiter;
-use crate::local_msp::signing_identity;
+use crate::local_msp::{LocalMsp, Signer};
 use crate::participation::Participation;
 use crate::registrar::Registrar;
 use crate::reload::Reload;
@@ -118,17 +118,20 @@ impl Orderer {
         levels: Levels,
     ) -> Result<Self, OrdererError> {
         let general = &settings.general;
-        let signer = signing_identity(general.local_msp_dir.as_ref(), &general.local_msp_id)?;
-        warn_of_expiry(&signer, env.clock.as_ref());
+        let msp = LocalMsp::new(&general.local_msp_dir, &general.local_msp_id);
+        let files = msp.read()?;
+        let identity = msp.identity(files.clone())?;
+        warn_of_expiry(&identity, env.clock.as_ref());
+        let signer = Signer::new(identity);
         let metrics = Metrics::default();
         let tls = EndpointTls::load("General.TLS", &general.tls, false)?;
         let server_tls = tls.as_ref().map(|tls| tls.server.clone());
-        let signer = Arc::new(signer);
         let shutdown = CancellationToken::new();
         let cluster = cluster(settings, signer.clone(), &metrics, &env)?;
         let between = ClusterTls::listener(settings)?;
         let between_tls = between.as_ref().map(|tls| tls.server.clone());
-        let reload = watch_certificates(settings, tls.as_ref(), between.as_ref(), &cluster);
+        let mut reload = watch_certificates(settings, tls.as_ref(), between.as_ref(), &cluster);
+        reload.watch_identity(msp, files, signer.clone());
         let roots_follow = Arc::new(FollowRoots {
             listeners: tls.into_iter().chain(between).collect(),
             cluster: cluster.tls.clone(),
@@ -383,7 +386,7 @@ fn solo_options(settings: &Settings) -> SoloOptions {
 /// What this node needs to order together with others.
 fn cluster(
     settings: &Settings,
-    signer: Arc<SigningIdentity>,
+    signer: Signer,
     metrics: &Metrics,
     env: &Env,
 ) -> Result<ClusterNode, OrdererError> {
@@ -475,13 +478,8 @@ fn operations(
     );
     let registrar = Arc::downgrade(registrar);
     operations.register_check("ledger", move || {
-        let chains = registrar.upgrade().map(|r| r.chains()).unwrap_or_default();
-        async move {
-            match chains.iter().find_map(|chain| chain.trouble()) {
-                Some(trouble) => Err(trouble),
-                None => Ok(()),
-            }
-        }
+        let trouble = registrar.upgrade().and_then(|r| r.trouble());
+        async move { trouble.map_or(Ok(()), Err) }
     });
     operations
 }

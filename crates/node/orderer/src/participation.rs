@@ -14,9 +14,8 @@ use selvage_ordering::filters::{Incoming, Kind};
 use selvage_proto::common::{Block, BlockMetadata, Envelope, Status};
 use serde::Serialize;
 
-use crate::chain::Chain;
 use crate::in_full;
-use crate::registrar::{ManageError, Registrar};
+use crate::registrar::{ChannelInfo, ManageError, Registrar};
 
 const BASE: &str = "/participation/v1/";
 const CHANNELS: &str = "/participation/v1/channels";
@@ -50,14 +49,15 @@ fn url_of(channel: &str) -> String {
     format!("{CHANNELS}/{channel}")
 }
 
-fn info(chain: &Chain) -> Info {
-    let standing = chain.standing();
-    Info {
-        name: chain.id().to_owned(),
-        url: url_of(chain.id()),
-        consensus_relation: standing.relation.as_str(),
-        status: standing.status,
-        height: chain.height(),
+impl From<ChannelInfo> for Info {
+    fn from(channel: ChannelInfo) -> Self {
+        Self {
+            url: url_of(&channel.name),
+            name: channel.name,
+            consensus_relation: channel.standing.relation.as_str(),
+            status: channel.standing.status,
+            height: channel.height,
+        }
     }
 }
 
@@ -88,7 +88,7 @@ impl Participation {
                 .and_then(|p| p.strip_prefix('/'));
             let parts: Vec<_> = below.unwrap_or("").split('/').collect();
             match parts.as_slice() {
-                [id] if !id.is_empty() => self.channel(&request, id),
+                [id] if !id.is_empty() => self.channel(&request, id).await,
                 [id, "blocks", which] if !id.is_empty() && !which.is_empty() => {
                     self.block(&request, id, which)
                 }
@@ -119,12 +119,12 @@ impl Participation {
     }
 
     fn list(&self) -> Response<Bytes> {
-        let names = self.registrar.chains();
+        let names = self.registrar.names();
         let channels: Vec<_> = names
-            .iter()
-            .map(|chain| ShortInfo {
-                name: chain.id().to_owned(),
-                url: url_of(chain.id()),
+            .into_iter()
+            .map(|name| ShortInfo {
+                url: url_of(&name),
+                name,
             })
             .collect();
         let list = ChannelList {
@@ -134,21 +134,21 @@ impl Participation {
         uncached(json(StatusCode::OK, &list))
     }
 
-    fn channel(&self, request: &WholeRequest, id: &str) -> Answer {
+    async fn channel(&self, request: &WholeRequest, id: &str) -> Answer {
         match *request.method() {
             Method::GET => {
                 accepts_json(request)?;
                 check_id(id)?;
-                let chain = self.registrar.chain(id);
-                let chain = chain.ok_or_else(|| {
+                let channel = self.registrar.info(id);
+                let channel = channel.ok_or_else(|| {
                     refused(StatusCode::NOT_FOUND, &ManageError::Unknown.to_string())
                 })?;
-                Ok(uncached(json(StatusCode::OK, &info(&chain))))
+                Ok(uncached(json(StatusCode::OK, &Info::from(channel))))
             }
             Method::DELETE => {
                 accepts_json(request)?;
                 check_id(id)?;
-                match self.registrar.remove(id) {
+                match self.registrar.remove(id).await {
                     Ok(()) => Ok(empty(StatusCode::NO_CONTENT)),
                     Err(error) => Err(manage_error("cannot remove", &error)),
                 }
@@ -190,7 +190,7 @@ impl Participation {
         let config = check_join_block(&block)
             .map_err(|reason| bad_request(&format!("invalid join block: {reason}")))?;
         match self.registrar.join(block, config).await {
-            Ok(chain) => Ok(created(&chain)),
+            Ok(channel) => Ok(created(channel)),
             Err(error) => Err(manage_error("cannot join", &error)),
         }
     }
@@ -212,10 +212,10 @@ impl Participation {
         if id.is_empty() {
             return Err(invalid("empty channel id"));
         }
-        let Some(chain) = self.registrar.chain(&id) else {
-            let error = format!("cannot update: {}", ManageError::Unknown);
-            return Err(refused(StatusCode::METHOD_NOT_ALLOWED, &error));
-        };
+        let chain = self
+            .registrar
+            .to_update(&id)
+            .map_err(|e| update_error(&e))?;
         let failed = |reason: &str| {
             bad_request(&format!(
                 "cannot update: failed update config of channel {id}: {reason}"
@@ -224,7 +224,7 @@ impl Participation {
         let answer = chain.submit(incoming).await;
         let answer = answer.map_err(|(_, reason)| failed(&reason))?;
         match answer.await {
-            Ok((Status::Success, _)) => Ok(created(&chain)),
+            Ok((Status::Success, _)) => Ok(created(ChannelInfo::of(&chain))),
             Ok((_, reason)) => Err(failed(&reason)),
             Err(_) => Err(failed("chain is stopped")),
         }
@@ -255,8 +255,8 @@ fn check_join_block(block: &Block) -> Result<ChannelConfig, String> {
     Ok(config)
 }
 
-fn created(chain: &Chain) -> Response<Bytes> {
-    let info = info(chain);
+fn created(channel: ChannelInfo) -> Response<Bytes> {
+    let info = Info::from(channel);
     let location = HeaderValue::from_str(&info.url);
     let mut response = json(StatusCode::CREATED, &info);
     if let Ok(location) = location {
@@ -271,7 +271,17 @@ fn manage_error(what: &str, error: &ManageError) -> Refused {
         ManageError::Exists => not_allowed(&message, "GET, DELETE"),
         ManageError::Unknown | ManageError::NotFound(_) => refused(StatusCode::NOT_FOUND, &message),
         ManageError::PendingRemoval => refused(StatusCode::CONFLICT, &message),
+        ManageError::RemovalFailed => refused(StatusCode::INTERNAL_SERVER_ERROR, &message),
         _ => bad_request(&message),
+    }
+}
+
+fn update_error(error: &ManageError) -> Refused {
+    let message = format!("cannot update: {error}");
+    match error {
+        ManageError::Unknown => refused(StatusCode::METHOD_NOT_ALLOWED, &message),
+        ManageError::NotReady => refused(StatusCode::FORBIDDEN, &message),
+        _ => manage_error("cannot update", error),
     }
 }
 

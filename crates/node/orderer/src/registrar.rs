@@ -3,22 +3,25 @@
 //! A channel lives in `chains/<id>` below the ledger folder. Removing renames that folder into
 //! `removed` first, so that a kill in between leaves either a whole channel or rubbish that the
 //! next start clears away. A folder without a durable block is a join that was never acknowledged.
+//! A channel joined with a later block waits in `onboarding` until it has its first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use selvage_channel::ChannelConfig;
+use selvage_channel::block::verify_config_block;
 use selvage_env::{Disk, DiskError};
 use selvage_net::deliver::{Source, Sources};
 use selvage_net::metrics::{Gauges, Metrics};
 use selvage_proto::common::Block;
 use thiserror::Error;
 
-use crate::chain::{Chain, Shared, check_config, first_block, is_cluster};
+use crate::chain::{Chain, FAILED, INACTIVE, Shared, Standing, check_config, is_cluster};
 use crate::error::{ChainError, OrdererError};
 use crate::in_full;
+use crate::onboarding::Onboarding;
 
 /// Why a request to the participation API fails. The words are Fabric's where Fabric has some.
 #[derive(Debug, Error)]
@@ -29,19 +32,48 @@ pub(crate) enum ManageError {
     Unknown,
     #[error("channel pending removal")]
     PendingRemoval,
+    #[error("channel removal failure")]
+    RemovalFailed,
+    #[error("channel is not ready, he is a follower")]
+    NotReady,
     #[error(
         "the block has number {0}: this orderer joins a channel with one orderer only from its \
          genesis block, because there are no others to fetch the blocks before it from"
     )]
     NotGenesis(u64),
-    #[error("{0}")]
-    Onboarding(String),
+    #[error("the orderer is being stopped")]
+    Stopping,
     #[error("this orderer already serves {0} channels, the most it may")]
     TooMany(usize),
     #[error("{}", in_full(.0))]
     Chain(ChainError),
     #[error("{0}")]
     NotFound(String),
+}
+
+/// A channel as the participation API tells of it.
+pub(crate) struct ChannelInfo {
+    pub(crate) name: String,
+    pub(crate) standing: Standing,
+    pub(crate) height: u64,
+}
+
+impl ChannelInfo {
+    pub(crate) fn of(chain: &Chain) -> Self {
+        Self {
+            name: chain.id().to_owned(),
+            standing: chain.standing(),
+            height: chain.height(),
+        }
+    }
+
+    fn without_blocks(name: &str, standing: Standing) -> Self {
+        Self {
+            name: name.to_owned(),
+            standing,
+            height: 0,
+        }
+    }
 }
 
 /// The most channels of one node.
@@ -52,6 +84,12 @@ pub(crate) struct Registrar {
     shared: Shared,
     heights: Gauges,
     chains: RwLock<BTreeMap<String, Arc<Chain>>>,
+    /// Channels without blocks; none is among the chains too.
+    onboarding: RwLock<BTreeMap<String, Arc<Onboarding>>>,
+    /// Channels whose files cannot be used, with the reasons. They can be removed.
+    damaged: RwLock<BTreeMap<String, String>>,
+    /// Channels whose files are being deleted, and those where that failed.
+    removing: RwLock<BTreeMap<String, Standing>>,
     /// Joining and removing go one at a time.
     managing: Mutex<()>,
 }
@@ -80,6 +118,9 @@ impl Registrar {
                 &["channel"],
             ),
             chains: RwLock::new(BTreeMap::new()),
+            onboarding: RwLock::new(BTreeMap::new()),
+            damaged: RwLock::new(BTreeMap::new()),
+            removing: RwLock::new(BTreeMap::new()),
             managing: Mutex::new(()),
             folder,
             shared,
@@ -88,7 +129,35 @@ impl Registrar {
         for name in names {
             registrar.open_channel(&name, location)?;
         }
-        Ok(Arc::new(registrar))
+        let registrar = Arc::new(registrar);
+        for name in registrar.shared.joins().map_err(usable)? {
+            if !registrar.names().contains(&name) {
+                registrar.resume_onboarding(&name)?;
+            }
+        }
+        Ok(registrar)
+    }
+
+    fn resume_onboarding(self: &Arc<Self>, name: &str) -> Result<(), OrdererError> {
+        let failed = |source| OrdererError::Channel {
+            channel: name.to_owned(),
+            source: Box::new(source),
+        };
+        let join = self.shared.join_block(name).map_err(failed)?;
+        let number = join.number();
+        let config = verify_config_block(&join)
+            .map_err(|source| failed(ChainError::Config { number, source }))?;
+        tracing::info!(channel = name, "going on with the join at block [{number}]");
+        self.begin_onboarding(name, config);
+        Ok(())
+    }
+
+    fn begin_onboarding(self: &Arc<Self>, id: &str, config: ChannelConfig) {
+        let onboarding = Arc::new(Onboarding::new(&self.shared, config));
+        self.onboarding
+            .write()
+            .insert(id.to_owned(), onboarding.clone());
+        onboarding.begin(self);
     }
 
     fn open_channel(&self, name: &str, location: &Path) -> Result<(), OrdererError> {
@@ -120,6 +189,18 @@ impl Registrar {
                         source: error,
                     })
             }
+            Err(error) if error.is_damage() => {
+                let reason = format!(
+                    "channel {name} cannot be opened: {}; the other channels are served; take this \
+                     orderer out of the channel's consenters if it is one, remove the channel here \
+                     and join it again",
+                    in_full(&error)
+                );
+                tracing::error!(channel = name, "{reason}");
+                self.heights.remove(&[name]);
+                self.damaged.write().insert(name.to_owned(), reason);
+                Ok(())
+            }
             Err(source) => Err(OrdererError::Channel {
                 channel: name.to_owned(),
                 source: Box::new(source),
@@ -135,72 +216,152 @@ impl Registrar {
         self.chains.read().values().cloned().collect()
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Whether this node joined the channel and has no block of it yet.
+    fn is_onboarding(&self, id: &str) -> bool {
+        self.onboarding.read().contains_key(id)
+    }
+
+    /// Why a channel that this node has is not served, in words for clients.
+    pub(crate) fn why_not_served(&self, id: &str) -> Option<String> {
+        if self.is_onboarding(id) {
+            return Some(format!("orderer is a follower of channel {id}"));
+        }
+        self.damaged.read().get(id).cloned()
+    }
+
+    /// What is wrong with some channel.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let damaged = self.damaged.read().values().next().cloned();
+        damaged.or_else(|| self.chains().iter().find_map(|chain| chain.trouble()))
+    }
+
+    pub(crate) fn info(&self, id: &str) -> Option<ChannelInfo> {
+        if let Some(chain) = self.chain(id) {
+            return Some(ChannelInfo::of(&chain));
+        }
+        let onboarding = self.onboarding.read().get(id).map(|o| o.standing);
+        let removing = || self.removing.read().get(id).copied();
+        let damaged = || self.damaged.read().get(id).map(|_| Standing::damaged());
+        let standing = onboarding.or_else(removing).or_else(damaged)?;
+        Some(ChannelInfo::without_blocks(id, standing))
+    }
+
+    /// Every channel's name, in order; without those that are being removed.
+    pub(crate) fn names(&self) -> BTreeSet<String> {
+        let mut names: BTreeSet<String> = self.chains.read().keys().cloned().collect();
+        names.extend(self.onboarding.read().keys().cloned());
+        names.extend(self.damaged.read().keys().cloned());
+        names
+    }
+
     /// The configurations in force of all channels.
     pub(crate) fn configs(&self) -> Vec<Arc<ChannelConfig>> {
         let chains = self.chains.read();
         chains.values().map(|chain| chain.config()).collect()
     }
 
+    fn check_absent(&self, id: &str) -> Result<(), ManageError> {
+        match self.removing.read().get(id) {
+            Some(standing) if standing.status == FAILED => return Err(ManageError::RemovalFailed),
+            Some(_) => return Err(ManageError::PendingRemoval),
+            None => {}
+        }
+        match self.names().contains(id) {
+            true => Err(ManageError::Exists),
+            false => Ok(()),
+        }
+    }
+
+    /// The channel to be updated.
+    pub(crate) fn to_update(&self, id: &str) -> Result<Arc<Chain>, ManageError> {
+        match self.chain(id) {
+            Some(chain) if chain.is_following() => Err(ManageError::NotReady),
+            Some(chain) => Ok(chain),
+            None if self.is_onboarding(id) => Err(ManageError::NotReady),
+            None => match self.check_absent(id) {
+                Err(error) => Err(error),
+                Ok(()) => Err(ManageError::Unknown),
+            },
+        }
+    }
+
     /// Joins a channel with one of its configuration blocks, which has been checked to hold
-    /// `config`. A later one than the genesis block is
-    /// where this node begins to take part; the blocks before it come from the other orderers.
+    /// `config`. A later one than the genesis block is where this node begins to take part; the
+    /// blocks before it come from the other orderers.
     pub(crate) async fn join(
         self: &Arc<Self>,
         block: Block,
         config: ChannelConfig,
-    ) -> Result<Arc<Chain>, ManageError> {
+    ) -> Result<ChannelInfo, ManageError> {
         let number = block.number();
         check_config(&self.shared, &config).map_err(ManageError::Chain)?;
-        if self.chain(config.channel_id()).is_some() {
-            return Err(ManageError::Exists);
-        }
+        self.check_absent(config.channel_id())?;
         if is_cluster(&config) && self.shared.cluster.links.is_none() {
             return Err(ManageError::Chain(ChainError::NoTls));
         }
-        let (genesis, join) = match number {
-            0 => (block, None),
-            _ if !is_cluster(&config) => return Err(ManageError::NotGenesis(number)),
-            _ => {
-                let genesis = first_block(&self.shared, &config).await;
-                (genesis.map_err(ManageError::Onboarding)?, Some(block))
-            }
-        };
-        let id = config.channel_id().to_owned();
+        if number > 0 && !is_cluster(&config) {
+            return Err(ManageError::NotGenesis(number));
+        }
         let this = self.clone();
         // Joining writes and syncs files.
-        let created =
-            tokio::task::spawn_blocking(move || this.create(&id, &genesis, join.as_ref()));
-        let stopped = |_| ManageError::Onboarding("the orderer is being stopped".to_owned());
-        created.await.map_err(stopped)?
+        let created = tokio::task::spawn_blocking(move || this.create(block, config));
+        created.await.map_err(|_| ManageError::Stopping)?
     }
 
     fn create(
-        &self,
-        id: &str,
-        genesis: &Block,
-        join: Option<&Block>,
-    ) -> Result<Arc<Chain>, ManageError> {
-        let Some(_managing) = self.managing.try_lock() else {
-            return Err(ManageError::PendingRemoval);
-        };
-        let count = self.chains.read().len();
-        if self.chain(id).is_some() {
-            return Err(ManageError::Exists);
-        }
-        if count >= MAX_CHANNELS {
-            return Err(ManageError::TooMany(count));
+        self: &Arc<Self>,
+        block: Block,
+        config: ChannelConfig,
+    ) -> Result<ChannelInfo, ManageError> {
+        let _managing = self.managing.lock();
+        let (id, number) = (config.channel_id().to_owned(), block.number());
+        self.check_absent(&id)?;
+        let names = self.names();
+        if names.len() >= MAX_CHANNELS {
+            return Err(ManageError::TooMany(names.len()));
         }
         let disk = |error| ManageError::Chain(ChainError::Disk(error));
         // What an earlier membership left would be mistaken for this one's.
-        self.shared.forget_engine(id).map_err(disk)?;
-        if let Some(join) = join {
-            self.shared.remember_join(id, join).map_err(disk)?;
+        self.shared.forget_engine(&id).map_err(disk)?;
+        tracing::info!(channel = id, "Joining channel: {id}");
+        if number > 0 {
+            self.shared.remember_join(&id, &block).map_err(disk)?;
+            self.begin_onboarding(&id, config);
+            return self.info(&id).ok_or(ManageError::Unknown);
         }
+        let chain = self.open_first(&id, &block)?;
+        Ok(ChannelInfo::of(&chain))
+    }
+
+    /// The first block of a channel that was joined with a later one is there.
+    pub(crate) fn open_onboarded(
+        &self,
+        onboarding: &Arc<Onboarding>,
+        genesis: &Block,
+    ) -> Result<(), ManageError> {
+        let _managing = self.managing.lock();
+        let id = {
+            let all = self.onboarding.read();
+            let own = all.iter().find(|(_, other)| Arc::ptr_eq(other, onboarding));
+            own.map(|(id, _)| id.clone())
+        };
+        // It may have been removed meanwhile.
+        if let Some(id) = id {
+            self.open_first(&id, genesis)?;
+            self.onboarding.write().remove(&id);
+        }
+        Ok(())
+    }
+
+    fn open_first(&self, id: &str, genesis: &Block) -> Result<Arc<Chain>, ManageError> {
         let dir = self.folder.join(id);
         let gauge = self.heights.with(&[id]);
         match Chain::create(id, &dir, genesis, self.shared.clone(), gauge) {
             Ok(chain) => {
-                tracing::info!(channel = id, "Joining channel: {id}");
                 self.chains.write().insert(id.to_owned(), chain.clone());
                 (self.shared.config_changed)();
                 Ok(chain)
@@ -216,37 +377,96 @@ impl Registrar {
     }
 
     /// Stops a channel and deletes its blocks.
-    pub(crate) fn remove(&self, id: &str) -> Result<(), ManageError> {
-        let Some(_managing) = self.managing.try_lock() else {
-            return Err(ManageError::PendingRemoval);
-        };
+    pub(crate) async fn remove(self: &Arc<Self>, id: &str) -> Result<(), ManageError> {
+        let (this, id) = (self.clone(), id.to_owned());
+        let removed = tokio::task::spawn_blocking(move || this.remove_now(&id));
+        removed.await.map_err(|_| ManageError::Stopping)?
+    }
+
+    fn remove_now(&self, id: &str) -> Result<(), ManageError> {
+        self.take_out(id)?;
+        let _managing = self.managing.lock();
+        let removed = self.discard(id);
+        let mut removing = self.removing.write();
+        match removed {
+            Ok(()) => {
+                removing.remove(id);
+                tracing::info!(channel = id, "Removed channel: {id}");
+                Ok(())
+            }
+            Err(error) => {
+                if let Some(standing) = removing.get_mut(id) {
+                    standing.status = FAILED;
+                }
+                Err(ManageError::Chain(ChainError::Disk(error)))
+            }
+        }
+    }
+
+    /// Ends a channel, and notes that it is being removed.
+    fn take_out(&self, id: &str) -> Result<(), ManageError> {
+        let mut removing = self.removing.write();
+        match removing.get_mut(id) {
+            // The folder is what is left of it.
+            Some(standing) if standing.status == FAILED => {
+                standing.status = INACTIVE;
+                return Ok(());
+            }
+            Some(_) => return Err(ManageError::PendingRemoval),
+            None => {}
+        }
+        let onboarding = self.onboarding.write().remove(id);
+        if let Some(onboarding) = onboarding {
+            onboarding.stop();
+            removing.insert(id.to_owned(), onboarding.standing);
+            return Ok(());
+        }
+        if self.damaged.write().remove(id).is_some() {
+            let standing = Standing {
+                status: INACTIVE,
+                ..Standing::damaged()
+            };
+            removing.insert(id.to_owned(), standing);
+            return Ok(());
+        }
         let chain = self.chains.write().remove(id).ok_or(ManageError::Unknown)?;
+        removing.insert(id.to_owned(), chain.standing());
+        drop(removing);
         chain.stop();
         self.heights.remove(&[id]);
         (self.shared.config_changed)();
-        let removed = self.discard(&chain);
-        tracing::info!(channel = id, "Removed channel: {id}");
-        removed.map_err(|error| ManageError::Chain(ChainError::Disk(error)))
+        Ok(())
     }
 
-    fn discard(&self, chain: &Chain) -> Result<(), DiskError> {
+    fn discard(&self, id: &str) -> Result<(), DiskError> {
         let disk = self.shared.env.disk.as_ref();
         let location = self.folder.parent().unwrap_or(&self.folder);
         let removed = location.join("removed");
+        // Without blocks, what is left of a join would be taken for one that waits for them.
+        self.shared.forget_join(id)?;
         disk.create_dir_all(&removed)?;
-        let target = removed.join(chain.id());
+        let (dir, target) = (self.folder.join(id), removed.join(id));
+        if disk.exists(&dir)? {
+            if disk.exists(&target)? {
+                disk.remove_dir_all(&target)?;
+            }
+            disk.rename(&dir, &target)?;
+            disk.sync_dir(&self.folder)?;
+        }
         if disk.exists(&target)? {
             disk.remove_dir_all(&target)?;
         }
-        disk.rename(chain.dir(), &target)?;
-        disk.sync_dir(&self.folder)?;
-        disk.remove_dir_all(&target)?;
-        self.shared.forget_engine(chain.id())
+        self.shared.forget_engine(id)
     }
 
     /// A block by what the participation API calls it: `newest`, `oldest`, `config` or a number.
     pub(crate) fn fetch(&self, id: &str, which: &str) -> Result<Block, ManageError> {
-        let chain = self.chain(id).ok_or(ManageError::Unknown)?;
+        let Some(chain) = self.chain(id) else {
+            return Err(match self.why_not_served(id) {
+                Some(reason) => ManageError::NotFound(reason),
+                None => ManageError::Unknown,
+            });
+        };
         let newest = chain.height().saturating_sub(1);
         let number = match which {
             "oldest" => 0,
@@ -269,6 +489,9 @@ impl Registrar {
     /// Ends all channels; what clients wait for is refused. The answer tells when nobody uses the
     /// channels' files any more.
     pub(crate) fn stop(&self) -> Vec<Weak<Chain>> {
+        for onboarding in self.onboarding.read().values() {
+            onboarding.stop();
+        }
         let chains = std::mem::take(&mut *self.chains.write());
         chains
             .into_values()

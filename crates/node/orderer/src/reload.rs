@@ -1,5 +1,5 @@
-//! TLS certificates that are exchanged while the node runs: whoever renews them only has to replace
-//! the files.
+//! Certificates that are exchanged while the node runs: whoever renews them only has to replace the
+//! files.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use selvage_net::tls::TlsIdentity;
 use selvage_net::{CancellationToken, NetError};
 
 use crate::in_full;
+use crate::local_msp::{Files, LocalMsp, Signer};
 use crate::tls::read;
 
 /// How often the files are looked at.
@@ -25,22 +26,38 @@ struct Pair {
     take: Take,
 }
 
-/// The pairs of a node.
+/// The folder with the identity that the node signs with.
+struct Identity {
+    msp: LocalMsp,
+    /// What it held when it was last looked at.
+    held: Files,
+    signer: Signer,
+}
+
+/// What a node watches.
 #[derive(Default)]
-pub(crate) struct Reload(Vec<Pair>);
+pub(crate) struct Reload {
+    pairs: Vec<Pair>,
+    identity: Option<Identity>,
+}
 
 impl Reload {
     /// Watches the files that a section of the settings names, which have just been loaded.
     pub(crate) fn watch(&mut self, section: &'static str, files: (&str, &str), take: Take) {
         let (certificate, key) = (files.0.to_owned(), files.1.to_owned());
         let held = contents(&certificate, &key).unwrap_or_default();
-        self.0.push(Pair {
+        self.pairs.push(Pair {
             section,
             certificate,
             key,
             held,
             take,
         });
+    }
+
+    /// Watches the folder whose files gave this identity.
+    pub(crate) fn watch_identity(&mut self, msp: LocalMsp, held: Files, signer: Signer) {
+        self.identity = Some(Identity { msp, held, signer });
     }
 
     /// Looks at the files from time to time, until the node stops.
@@ -58,7 +75,35 @@ impl Reload {
 
     /// Takes over what has changed.
     fn look(&mut self) {
-        self.0.iter_mut().for_each(Pair::look);
+        self.pairs.iter_mut().for_each(Pair::look);
+        if let Some(identity) = &mut self.identity {
+            identity.look();
+        }
+    }
+}
+
+impl Identity {
+    fn look(&mut self) {
+        let held = match self.msp.read() {
+            Ok(held) if held != self.held => held,
+            // A file that is missing is being replaced.
+            _ => return,
+        };
+        self.held = held;
+        let folder = self.msp.folder().display();
+        match self.msp.identity(self.held.clone()) {
+            Ok(identity) => {
+                if identity.serialized() != self.signer.current().serialized() {
+                    self.signer.exchange(identity);
+                    tracing::info!("signing with the new certificate in {folder}");
+                }
+            }
+            Err(error) => tracing::warn!(
+                "the files in {folder} have changed and cannot be used, the old certificate stays \
+                 in force: {}",
+                in_full(&error)
+            ),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use selvage_channel::ChannelConfig;
 use selvage_consensus_bft::FilterJudge;
 use selvage_env::random_array;
+use selvage_identity::SigningIdentity;
 use selvage_ordering::block::consenter_metadata;
 use selvage_ordering::filters::Author;
 use selvage_ordering::{Engine, Input, Member, Submission, Ticket};
@@ -22,7 +23,7 @@ use super::engines::{Consensus, NotRunning, Running};
 use super::fetch::{Fetching, Findings};
 use super::journaling::{self, Journaling};
 use super::writer::{self, Job, Report};
-use super::{Answer, Chain, Relation, Shared, Standing, engines};
+use super::{Answer, Chain, FAILED, Relation, Shared, Standing, engines};
 use crate::cluster::Ports;
 use crate::in_full;
 
@@ -44,9 +45,9 @@ pub(super) struct Command {
 }
 
 /// Who this node signs configurations as.
-pub(super) fn author(shared: &Shared) -> Author<'_> {
+pub(super) fn author<'a>(shared: &Shared, signer: &'a SigningIdentity) -> Author<'a> {
     Author {
-        signer: &shared.signer,
+        signer,
         nonce: random_array(shared.env.rng.as_ref()),
         unix_seconds: shared.env.clock.unix_seconds(),
     }
@@ -274,6 +275,8 @@ impl Driver {
             Happened::Stored(report) => self.stored(report).await,
             Happened::Journaled(sequence) => self.input(Input::Journaled { sequence }).await,
             Happened::Fired(generation) => self.input(Input::Timer { generation }).await,
+            // A leader that can store nothing must not look alive to the others.
+            Happened::Tick if self.chain.trouble().is_some() => true,
             Happened::Tick => self.input(Input::Tick).await,
             Happened::Received(from, message, metadata) => {
                 self.note_metadata(from, &metadata);
@@ -416,8 +419,7 @@ impl Driver {
     pub(super) fn follow(&mut self) {
         self.role = Role::Following;
         self.timer = None;
-        self.chain
-            .stand(Standing::following(self.chain.onboarded()));
+        self.chain.stand(self.chain.following());
         self.fetch();
     }
 
@@ -431,7 +433,7 @@ impl Driver {
         self.timer = None;
         self.chain.stand(Standing {
             relation: Relation::Consenter,
-            status: "failed",
+            status: FAILED,
         });
     }
 
@@ -452,9 +454,13 @@ impl Driver {
         }
         let config = self.chain.config();
         let due = match &self.role {
+            Role::Following if !self.chain.onboarded() => false,
             Role::Following => {
-                self.chain.onboarded()
-                    && engines::number(&self.chain.shared, &config, &self.newest).is_some()
+                let named = engines::number(&self.chain.shared, &config, &self.newest).is_some();
+                if !named {
+                    self.chain.stand(self.chain.following());
+                }
+                named
             }
             Role::Consenting(consenting) => consenting
                 .leaderless

@@ -262,7 +262,8 @@ impl Driver {
             .map_err(|error| (Status::BadRequest, error.to_string()))
             .and_then(|envelope| {
                 if is_config {
-                    let author = author(shared);
+                    let signer = shared.signer.current();
+                    let author = author(shared, &signer);
                     let made = shared
                         .filters
                         .reprocess_config(&config, &envelope, author)

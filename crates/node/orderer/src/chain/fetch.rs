@@ -9,7 +9,6 @@ use selvage_channel::ChannelConfig;
 use selvage_channel::block::{
     BlockVerifier, is_config_block, verify_config_block, verify_signatures,
 };
-use selvage_identity::SigningIdentity;
 use selvage_net::deliver::{Follower, Kind, Rejected, Signer, newest, only, specified};
 use selvage_net::{CancellationToken, Endpoint};
 use selvage_ordering::Member;
@@ -19,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Chain, ClusterNode, Shared, config_after, engines};
 use crate::cluster::consenter_address;
 use crate::in_full;
+use crate::local_msp::Signer as Own;
 
 /// Blocks fetched ahead of the writer.
 const AHEAD: usize = 16;
@@ -31,15 +31,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_CONFIGURATIONS: usize = 100;
 
 /// This node's identity, as the one who asks for blocks.
-struct Asker(Arc<SigningIdentity>);
+struct Asker(Own);
 
 impl Signer for Asker {
     fn creator(&self) -> Bytes {
-        self.0.serialized()
+        self.0.current().serialized()
     }
 
     fn sign(&self, message: &[u8]) -> Vec<u8> {
-        self.0.sign(message)
+        self.0.current().sign(message)
     }
 }
 
@@ -165,8 +165,8 @@ pub(crate) async fn genesis(shared: &Shared, join: &ChannelConfig) -> Result<Blo
         }
     }
     Err(format!(
-        "none of the channel's orderers gives its first block; make sure that one of them can be \
-         reached from here, then join again ({})",
+        "none of the channel's orderers gives its first block, they are asked again; make sure that \
+         one of them can be reached from here ({})",
         troubles.join("; ")
     ))
 }

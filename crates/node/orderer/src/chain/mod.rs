@@ -23,7 +23,6 @@ use prost::Message;
 use selvage_channel::block::verify_config_block;
 use selvage_channel::{ChannelConfig, open_config};
 use selvage_env::{DiskError, Env};
-use selvage_identity::SigningIdentity;
 use selvage_ledger::{BlockStore, BlockStoreOptions};
 use selvage_net::CancellationToken;
 use selvage_net::metrics::Gauge;
@@ -36,6 +35,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::cluster;
 use crate::error::ChainError;
 use crate::in_full;
+use crate::local_msp::Signer;
 pub use engines::CONSENSUS_TYPES;
 pub(crate) use engines::{ClusterNode, check_config, is_cluster};
 use engines::{Consensus, NotRunning};
@@ -49,7 +49,7 @@ const QUEUE: usize = 4_096;
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) env: Env,
-    pub(crate) signer: Arc<SigningIdentity>,
+    pub(crate) signer: Signer,
     pub(crate) filters: Filters,
     pub(crate) solo: SoloOptions,
     /// What clusters need of this node.
@@ -85,15 +85,44 @@ impl Shared {
         self.engine_folder(id).join("join")
     }
 
+    /// The channels that this node was told to join with a block that lies ahead.
+    pub(crate) fn joins(&self) -> Result<Vec<String>, DiskError> {
+        let (disk, journals) = (self.env.disk.as_ref(), &self.cluster.journals);
+        if !disk.exists(journals)? {
+            return Ok(Vec::new());
+        }
+        let mut joins = Vec::new();
+        for id in disk.list(journals)? {
+            if disk.exists(&self.join_file(&id))? {
+                joins.push(id);
+            }
+        }
+        Ok(joins)
+    }
+
+    /// Forgets, durably, that this node was told to join a channel.
+    pub(crate) fn forget_join(&self, id: &str) -> Result<(), DiskError> {
+        let (disk, file) = (self.env.disk.as_ref(), self.join_file(id));
+        if !disk.exists(&file)? {
+            return Ok(());
+        }
+        disk.remove_file(&file)?;
+        disk.sync_dir(&self.engine_folder(id))
+    }
+
     /// The block to join with, while it lies ahead.
-    fn join_block(&self, id: &str, newest: u64) -> Result<Option<Block>, ChainError> {
-        let (disk, path) = (self.env.disk.as_ref(), self.join_file(id));
-        if !disk.exists(&path)? {
+    fn join_ahead(&self, id: &str, newest: u64) -> Result<Option<Block>, ChainError> {
+        if !self.env.disk.exists(&self.join_file(id))? {
             return Ok(None);
         }
-        let bytes = disk.read(&path, MAX_JOIN_BLOCK)?;
-        let block = Block::decode(bytes.as_slice()).map_err(ChainError::JoinBlock)?;
+        let block = self.join_block(id)?;
         Ok((block.number() > newest).then_some(block))
+    }
+
+    /// The block that this node was told to join with.
+    pub(crate) fn join_block(&self, id: &str) -> Result<Block, ChainError> {
+        let bytes = self.env.disk.read(&self.join_file(id), MAX_JOIN_BLOCK)?;
+        Block::decode(bytes.as_slice()).map_err(ChainError::JoinBlock)
     }
 
     /// Remembers a join with a block that lies ahead, durably.
@@ -155,6 +184,11 @@ impl Relation {
     }
 }
 
+/// The status of a channel whose engine or removal failed.
+pub(crate) const FAILED: &str = "failed";
+/// The status of a channel that is not served.
+pub(crate) const INACTIVE: &str = "inactive";
+
 /// How this node stands to a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Standing {
@@ -164,13 +198,29 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    fn following(onboarded: bool) -> Self {
+    /// A node that follows, and gets the blocks up to this one first if it was told to join with it.
+    pub(crate) fn following(shared: &Shared, join: Option<&ChannelConfig>) -> Self {
+        let Some(config) = join else {
+            return Self {
+                relation: Relation::Follower,
+                status: "active",
+            };
+        };
         Self {
-            relation: Relation::Follower,
-            status: match onboarded {
-                true => "active",
-                false => "onboarding",
+            // What it will be, as Fabric says it.
+            relation: match engines::is_place_of(shared, config) {
+                true => Relation::Consenter,
+                false => Relation::Follower,
             },
+            status: "onboarding",
+        }
+    }
+
+    /// Of a channel whose files cannot be used: what this node was to it is not known.
+    pub(crate) fn damaged() -> Self {
+        Self {
+            relation: Relation::Other,
+            status: FAILED,
         }
     }
 
@@ -225,7 +275,7 @@ impl Chain {
             return Err(ChainError::OtherChannel(config.channel_id().to_owned()));
         }
         let config = Arc::new(config);
-        let join = shared.join_block(id, newest.number())?;
+        let join = shared.join_ahead(id, newest.number())?;
         let joined = shared.env.disk.exists(&shared.joined_marker(id))?;
         let running = match &join {
             // Not before it has what it was told to join with.
@@ -240,7 +290,10 @@ impl Chain {
             .flatten()
             .map(|links| links.open(id));
         let standing = match &running {
-            Err(NotRunning::NotConsenter) => Standing::following(join.is_none()),
+            Err(NotRunning::NotConsenter) => {
+                let config = join.as_ref().map(ChannelConfig::from_block);
+                Standing::following(&shared, config.and_then(Result::ok).as_ref())
+            }
             _ => Standing::consenting(ports.is_some()),
         };
         let (inbox, commands) = mpsc::channel(QUEUE);
@@ -291,10 +344,6 @@ impl Chain {
         &self.id
     }
 
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// The number of durable blocks.
     pub(crate) fn height(&self) -> u64 {
         *self.height.borrow()
@@ -316,6 +365,17 @@ impl Chain {
     fn join_config(&self) -> Option<ChannelConfig> {
         let join = self.join.lock();
         ChannelConfig::from_block(join.as_ref()?).ok()
+    }
+
+    /// Whether this node takes no part in ordering, or not yet.
+    pub(crate) fn is_following(&self) -> bool {
+        let standing = self.standing();
+        standing.relation == Relation::Follower || standing.status == "onboarding"
+    }
+
+    /// How this node stands to the channel while it follows.
+    fn following(&self) -> Standing {
+        Standing::following(&self.shared, self.join_config().as_ref())
     }
 
     /// Whether this node has the block it was told to join with.
@@ -341,7 +401,12 @@ impl Chain {
             "Onboarding finished at block [{}]",
             block.number()
         );
-        self.standing.lock().status = "active";
+        let mut standing = self.standing.lock();
+        // A consenter takes part once its engine runs.
+        if standing.relation == Relation::Follower {
+            standing.status = "active";
+        }
+        drop(standing);
         let path = self.shared.join_file(&self.id);
         if let Err(error) = self.shared.env.disk.remove_file(&path) {
             tracing::warn!(channel = self.id, "cannot remove the join block: {error}");
@@ -449,7 +514,8 @@ impl Chain {
                 (incoming.envelope, sequence.map_err(refusal)?)
             }
             Kind::ConfigUpdate => {
-                let author = driver::author(&self.shared);
+                let signer = self.shared.signer.current();
+                let author = driver::author(&self.shared, &signer);
                 let made = self
                     .shared
                     .filters

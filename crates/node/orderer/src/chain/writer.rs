@@ -131,12 +131,12 @@ impl Writer {
         if signatures.is_empty() {
             let shared = &self.chain.shared;
             let nonce = random_array(shared.env.rng.as_ref());
-            let signer = &shared.signer;
+            let signer = shared.signer.current();
             sign_block(
                 &mut block,
                 self.last_config,
                 consenter_metadata,
-                signer,
+                &signer,
                 nonce,
             );
         } else {

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use parking_lot::Mutex;
 use selvage_env::Env;
-use selvage_identity::SigningIdentity;
 use selvage_net::services::cluster_client::ClusterClient;
 use selvage_net::services::cluster_node_service_client::ClusterNodeServiceClient;
 use selvage_net::tonic::{Code, Response, Status, Streaming};
@@ -28,6 +27,7 @@ use super::members::Node;
 use super::metrics::CommMetrics;
 use super::ports::Reports;
 use super::queue::{Queue, Refused};
+use crate::local_msp::Signer;
 
 /// Bytes that may wait for one node and kind of message.
 const MAX_BYTES: usize = 32 << 20;
@@ -106,7 +106,7 @@ impl Outgoing {
 /// What all lanes of a node share.
 pub(crate) struct Common {
     pub(crate) env: Env,
-    pub(crate) signer: Arc<SigningIdentity>,
+    pub(crate) signer: Signer,
     pub(crate) metrics: Arc<CommMetrics>,
     pub(crate) rpc_timeout: Duration,
     pub(crate) max_message: usize,
@@ -323,9 +323,9 @@ impl Lane {
     async fn bft_stream(&self, opened: &Opened, own: u64) -> Failure {
         let tls = opened.dialled.tls.as_ref();
         let now = self.common.env.clock.unix_seconds();
-        let signer = &self.common.signer;
+        let signer = self.common.signer.current();
         let request =
-            tls.and_then(|tls| auth::request(&self.channel, own, self.node.id, now, tls, signer));
+            tls.and_then(|tls| auth::request(&self.channel, own, self.node.id, now, tls, &signer));
         let Some(request) = request else {
             return Failure {
                 reason: "the connection was closed".to_owned(),

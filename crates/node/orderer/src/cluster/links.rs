@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use selvage_env::Env;
-use selvage_identity::SigningIdentity;
 use selvage_net::metrics::Metrics;
 use selvage_ordering::Member;
 use selvage_proto::common::Envelope;
@@ -20,6 +19,7 @@ use super::ports::Ports;
 use super::queue::Refused;
 use super::tls::ClusterTls;
 use crate::config::Settings;
+use crate::local_msp::Signer;
 
 /// Timers and limits of [`Links`].
 #[derive(Debug, Clone)]
@@ -87,7 +87,7 @@ impl Links {
     pub fn new(
         options: LinkOptions,
         tls: Arc<ClusterTls>,
-        signer: Arc<SigningIdentity>,
+        signer: Signer,
         metrics: &Metrics,
         env: Env,
     ) -> Self {

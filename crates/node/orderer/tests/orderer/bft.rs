@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use selvage_channel::block::BlockVerifier;
 use selvage_channel::{ChannelConfig, update};
+use selvage_crypto::issue::{NodeRole, Validity};
 use selvage_proto::common::{ConfigGroup, Orderers, Status};
 
-use crate::consortium::{Cluster, Consensus, edit, newest_config};
-use crate::world::CHANNEL;
+use crate::consortium::{CONSENTS, Cluster, Consensus, edit, newest_config};
+use crate::world::{CHANNEL, now};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn four_orderers_order_the_same_whichever_is_asked() {
@@ -99,9 +100,7 @@ async fn consenters_come_and_go_while_the_channel_runs() {
     let blocks = cluster.level(&[0, 1, 2, 3]).await;
     cluster.start(4).await;
     cluster.join(4, newest_config(&blocks)).await;
-    cluster
-        .becomes(4, "\"consensusRelation\":\"consenter\"")
-        .await;
+    cluster.becomes(4, CONSENTS).await;
     cluster.order(4, b"through the new one").await;
     cluster.level(&[0, 1, 2, 3, 4]).await;
 
@@ -126,11 +125,35 @@ async fn consenters_come_and_go_while_the_channel_runs() {
     cluster
         .becomes(4, "\"consensusRelation\":\"follower\"")
         .await;
-    cluster
-        .becomes(0, "\"consensusRelation\":\"consenter\"")
-        .await;
+    cluster.becomes(0, CONSENTS).await;
     cluster.order(0, b"here again").await;
     cluster.level(&[0, 1, 2, 3, 4]).await;
+    cluster.stop_all().await;
+}
+
+/// The configuration names a new certificate first; the orderer takes part again once its files have it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consenter_gets_a_new_identity_without_a_restart() {
+    let mut cluster = Cluster::new(Consensus::Bft, 4, 4);
+    cluster.founded(4).await;
+    cluster.order(0, b"first").await;
+    let validity = Validity::ten_years(now());
+    let (pem, key) = cluster.world.orderer_org.issue(NodeRole::Orderer, validity);
+    cluster.nodes[3].consenter.identity = pem.clone().into();
+    consenters(&mut cluster, 0, &[0, 1, 2, 3]).await;
+    cluster
+        .becomes(3, "\"consensusRelation\":\"follower\"")
+        .await;
+    cluster.order(0, b"without it").await;
+    let key = key.to_pkcs8_pem().unwrap().to_string();
+    std::fs::write(cluster.world.path("msp3/keystore/priv_sk"), key).unwrap();
+    std::fs::write(cluster.world.path("msp3/signcerts/cert.pem"), pem).unwrap();
+    cluster.becomes(3, CONSENTS).await;
+    // Now three of the four are enough, and it is one of them.
+    cluster.stop(1).await;
+    cluster.order(3, b"with it").await;
+    cluster.start(1).await;
+    cluster.level(&[0, 1, 2, 3]).await;
     cluster.stop_all().await;
 }
 

@@ -1,6 +1,7 @@
 //! Several orderers that order together, over real sockets.
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,16 +9,22 @@ use prost::Message;
 use selvage_channel::ChannelConfig;
 use selvage_channel::block::is_config_block;
 use selvage_crypto::issue::NodeRole;
+use selvage_env::Env;
 use selvage_net::deliver::{newest, only};
+use selvage_net::logging::Levels;
 use selvage_orderer::config::Settings;
+use selvage_orderer::in_full;
 use selvage_orderer::node::Orderer;
 use selvage_proto::common::{Block, ConfigGroup, Consenter, Status};
 use selvage_proto::etcdraft::{self, ConfigMetadata};
 use selvage_proto::orderer::ConsensusType;
 
-use crate::fabric;
+use crate::process::Process;
 use crate::reconfigure::{chain, update_orderer};
-use crate::world::{CHANNEL, Client, World, http, join_at};
+use crate::world::{At, CHANNEL, Client, World, http_to, join_at};
+
+/// What the participation API says of a node that takes part.
+pub(crate) const CONSENTS: &str = "\"consensusRelation\":\"consenter\",\"status\":\"active\"";
 
 /// The consensus of a genesis block.
 #[derive(Clone, Copy, PartialEq)]
@@ -37,21 +44,22 @@ pub(crate) struct Node {
 /// An orderer that runs.
 pub(crate) enum Up {
     Ours(Orderer),
-    Fabrics(fabric::Process),
+    /// Fabric's, or one of ours that runs elsewhere.
+    Process(Process),
 }
 
 impl Up {
-    fn port(&self) -> u16 {
+    fn address(&self) -> At<'_> {
         match self {
-            Self::Ours(orderer) => orderer.address.port(),
-            Self::Fabrics(process) => process.port,
+            Self::Ours(orderer) => ("127.0.0.1", orderer.address.port()),
+            Self::Process(process) => (&process.host, process.port),
         }
     }
 
-    fn admin(&self) -> u16 {
+    fn admin(&self) -> At<'_> {
         match self {
-            Self::Ours(orderer) => orderer.admin.port(),
-            Self::Fabrics(process) => process.admin,
+            Self::Ours(orderer) => ("127.0.0.1", orderer.admin.port()),
+            Self::Process(process) => (&process.host, process.admin),
         }
     }
 }
@@ -97,10 +105,17 @@ pub(crate) fn free_ports(count: usize) -> Vec<u16> {
 impl Cluster {
     /// `count` nodes, of which the first `founders` are the consenters of the genesis block.
     pub(crate) fn new(consensus: Consensus, count: usize, founders: usize) -> Self {
+        let places = free_ports(count).into_iter();
+        let places: Vec<_> = places.map(|port| ("127.0.0.1".to_owned(), port)).collect();
+        Self::at(consensus, &places, founders)
+    }
+
+    /// Nodes at these hosts and ports, of which the first `founders` are the consenters.
+    pub(crate) fn at(consensus: Consensus, places: &[(String, u16)], founders: usize) -> Self {
         let world = World::new();
-        let ports = free_ports(count).into_iter().enumerate();
-        let nodes: Vec<Node> = ports
-            .map(|(index, port)| node(&world, index, port))
+        let places = places.iter().enumerate();
+        let nodes: Vec<Node> = places
+            .map(|(index, place)| node(&world, index, place))
             .collect();
         let genesis = genesis(&world, consensus, &nodes, founders);
         Self {
@@ -113,20 +128,50 @@ impl Cluster {
     }
 
     pub(crate) async fn start(&mut self, index: usize) {
-        let orderer = self.world.start(&self.nodes[index].settings).await;
+        self.start_in(index, Env::real()).await;
+    }
+
+    pub(crate) async fn start_in(&mut self, index: usize, env: Env) {
+        let levels = Levels::new("info").unwrap();
+        let settings = &self.nodes[index].settings;
+        let orderer = Orderer::start(settings, env, levels).await.unwrap();
         self.nodes[index].up = Some(Up::Ours(orderer));
+    }
+
+    /// Waits until a node of ours ends by itself, and says why it did.
+    pub(crate) async fn ends(&mut self, index: usize) -> String {
+        let Some(Up::Ours(orderer)) = self.nodes[index].up.take() else {
+            panic!("node {index} does not run here");
+        };
+        let ended = orderer.serve_until(tokio::time::sleep(Duration::from_secs(60)));
+        in_full(&ended.await.unwrap_err())
+    }
+
+    /// Where a node's operations endpoint listens.
+    pub(crate) fn operations(&self, index: usize) -> At<'_> {
+        match self.up(index) {
+            Up::Ours(orderer) => ("127.0.0.1", orderer.operations.port()),
+            Up::Process(_) => panic!("node {index} does not run here"),
+        }
     }
 
     /// Starts Fabric's program in the place of ours, with the same keys, port and folders.
     pub(crate) async fn start_fabrics(&mut self, index: usize, program: &Path) {
-        let process = fabric::Process::start(program, &self.nodes[index].settings).await;
-        self.nodes[index].up = Some(Up::Fabrics(process));
+        let mut command = Command::new(program);
+        command.env_clear();
+        self.start_process(index, command).await;
+    }
+
+    /// Starts a node as a process.
+    pub(crate) async fn start_process(&mut self, index: usize, command: Command) {
+        let process = Process::start(command, &self.nodes[index].settings).await;
+        self.nodes[index].up = Some(Up::Process(process));
     }
 
     pub(crate) async fn stop(&mut self, index: usize) {
         match self.nodes[index].up.take() {
             Some(Up::Ours(orderer)) => orderer.stop().await,
-            Some(Up::Fabrics(process)) => process.stop(),
+            Some(Up::Process(process)) => process.stop(),
             None => {}
         }
     }
@@ -140,7 +185,7 @@ impl Cluster {
     }
 
     pub(crate) fn client(&self, index: usize) -> Client {
-        self.world.client_at(self.up(index).port())
+        self.world.client_to(self.up(index).address())
     }
 
     /// Joins a node to the channel with a block of it.
@@ -212,9 +257,14 @@ impl Cluster {
         }
     }
 
+    /// Where a node's participation API listens.
+    pub(crate) fn admin_api(&self, index: usize) -> At<'_> {
+        self.up(index).admin()
+    }
+
     async fn standing(&self, index: usize) -> String {
         let request = "GET /participation/v1/channels/trade HTTP/1.1\r\n";
-        http(self.up(index).admin(), request, b"").await.1
+        http_to(self.up(index).admin(), request, b"").await.1
     }
 
     /// Waits until the participation API says this of the channel.
@@ -287,8 +337,8 @@ impl Cluster {
     }
 }
 
-fn node(world: &World, index: usize, port: u16) -> Node {
-    let (certificate, key) = world.orderer_org.tls_pem();
+fn node(world: &World, index: usize, (host, port): &(String, u16)) -> Node {
+    let (certificate, key) = world.orderer_org.tls_pem_at(host);
     let files = [("server.crt", certificate.clone()), ("server.key", key)];
     let files = files.map(|(name, text)| (name.to_owned(), text.into()));
     world.write(&format!("tls{index}"), &files.into());
@@ -299,7 +349,8 @@ fn node(world: &World, index: usize, port: u16) -> Node {
     );
     let path = |name: &str| world.path(&format!("{name}{index}"));
     let mut settings = world.settings();
-    settings.general.listen_port = port;
+    settings.general.listen_address.clone_from(host);
+    settings.general.listen_port = *port;
     settings.general.local_msp_dir = path("msp");
     settings.general.tls.certificate = format!("{}/server.crt", path("tls"));
     settings.general.tls.private_key = format!("{}/server.key", path("tls"));
@@ -311,8 +362,8 @@ fn node(world: &World, index: usize, port: u16) -> Node {
         settings,
         consenter: Consenter {
             id: index as u32 + 1,
-            host: "127.0.0.1".to_owned(),
-            port: port.into(),
+            host: host.clone(),
+            port: (*port).into(),
             msp_id: "OrdererMSP".to_owned(),
             identity: identity.into(),
             client_tls_cert: certificate.clone().into(),
@@ -351,7 +402,7 @@ pub(crate) fn newest_config(blocks: &[Block]) -> &Block {
 /// A genesis block whose consenters are the first of these nodes.
 fn genesis(world: &World, consensus: Consensus, all: &[Node], founders: usize) -> Block {
     let nodes = &all[..founders];
-    let endpoint = |node: &Node| format!("\"127.0.0.1:{}\"", node.consenter.port);
+    let endpoint = |node: &Node| format!("\"{}:{}\"", node.consenter.host, node.consenter.port);
     let endpoints: Vec<_> = all.iter().map(endpoint).collect();
     let text = match consensus {
         Consensus::Raft => raft_profile(nodes),
@@ -378,9 +429,9 @@ fn genesis(world: &World, consensus: Consensus, all: &[Node], founders: usize) -
 fn raft_profile(nodes: &[Node]) -> String {
     let consenter = |(index, node): (usize, &Node)| {
         format!(
-            "\n          - {{Host: 127.0.0.1, Port: {}, ClientTLSCert: tls{index}/server.crt, \
+            "\n          - {{Host: {}, Port: {}, ClientTLSCert: tls{index}/server.crt, \
              ServerTLSCert: tls{index}/server.crt}}",
-            node.consenter.port
+            node.consenter.host, node.consenter.port
         )
     };
     let consenters: String = nodes.iter().enumerate().map(consenter).collect();
@@ -394,10 +445,10 @@ fn raft_profile(nodes: &[Node]) -> String {
 fn bft_profile(nodes: &[Node]) -> String {
     let consenter = |(index, node): (usize, &Node)| {
         format!(
-            "\n        - {{ID: {}, Host: 127.0.0.1, Port: {}, MSPID: OrdererMSP, Identity: \
+            "\n        - {{ID: {}, Host: {}, Port: {}, MSPID: OrdererMSP, Identity: \
              msp{index}/cert.pem, ClientTLSCert: tls{index}/server.crt, ServerTLSCert: \
              tls{index}/server.crt}}",
-            node.consenter.id, node.consenter.port
+            node.consenter.id, node.consenter.host, node.consenter.port
         )
     };
     let consenters: String = nodes.iter().enumerate().map(consenter).collect();

@@ -1,111 +1,16 @@
 //! What is wrong with the machine or the settings is said by name, with a remedy.
 
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use selvage_env::{DirLock, Disk, DiskError, DiskFile, DiskOp, Env, MemDisk, OpenMode, System};
+use selvage_env::{Env, MemDisk};
 use selvage_net::logging::Levels;
 use selvage_orderer::config::Settings;
 use selvage_orderer::in_full;
 use selvage_orderer::node::Orderer;
 use selvage_proto::common::Status;
 
+use crate::bad_disk::{BadDisk, Mood, simulated};
 use crate::world::{CHANNEL, World, http, join};
-
-/// A disk that is full while told so: nothing can be added to files, everything else works.
-struct FullDisk {
-    inner: MemDisk,
-    full: Arc<AtomicBool>,
-}
-
-struct FullFile {
-    inner: Arc<dyn DiskFile>,
-    full: Arc<AtomicBool>,
-}
-
-impl DiskFile for FullFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, DiskError> {
-        self.inner.read_at(buf, offset)
-    }
-
-    fn append(&self, data: &[u8]) -> Result<(), DiskError> {
-        if self.full.load(Ordering::SeqCst) {
-            return Err(DiskError {
-                op: DiskOp::Append,
-                path: self.inner.path().to_owned(),
-                source: io::Error::from(io::ErrorKind::StorageFull),
-            });
-        }
-        self.inner.append(data)
-    }
-
-    fn sync_data(&self) -> Result<(), DiskError> {
-        self.inner.sync_data()
-    }
-
-    fn truncate(&self, len: u64) -> Result<(), DiskError> {
-        self.inner.truncate(len)
-    }
-
-    fn len(&self) -> Result<u64, DiskError> {
-        self.inner.len()
-    }
-
-    fn path(&self) -> &Path {
-        self.inner.path()
-    }
-}
-
-impl Disk for FullDisk {
-    fn create_dir_all(&self, path: &Path) -> Result<(), DiskError> {
-        self.inner.create_dir_all(path)
-    }
-
-    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn DiskFile>, DiskError> {
-        Ok(Arc::new(FullFile {
-            inner: self.inner.open(path, mode)?,
-            full: self.full.clone(),
-        }))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
-        self.inner.rename(from, to)
-    }
-
-    fn sync_dir(&self, path: &Path) -> Result<(), DiskError> {
-        self.inner.sync_dir(path)
-    }
-
-    fn list(&self, path: &Path) -> Result<Vec<String>, DiskError> {
-        self.inner.list(path)
-    }
-
-    fn remove_file(&self, path: &Path) -> Result<(), DiskError> {
-        self.inner.remove_file(path)
-    }
-
-    fn remove_dir_all(&self, path: &Path) -> Result<(), DiskError> {
-        self.inner.remove_dir_all(path)
-    }
-
-    fn exists(&self, path: &Path) -> Result<bool, DiskError> {
-        self.inner.exists(path)
-    }
-
-    fn lock_dir(&self, path: &Path) -> Result<Box<dyn DirLock>, DiskError> {
-        self.inner.lock_dir(path)
-    }
-}
-
-fn simulated(disk: Arc<dyn Disk>) -> Env {
-    Env {
-        clock: Arc::new(System),
-        rng: Arc::new(System),
-        disk,
-    }
-}
 
 async fn start_error(settings: &Settings) -> String {
     let levels = Levels::new("info").unwrap();
@@ -186,11 +91,8 @@ async fn two_orderers_do_not_share_a_ledger() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
     let world = World::new();
-    let full = Arc::new(AtomicBool::new(false));
-    let env = simulated(Arc::new(FullDisk {
-        inner: MemDisk::new(),
-        full: full.clone(),
-    }));
+    let disk = BadDisk::new();
+    let env = disk.env();
     let settings = world.settings();
     let levels = Levels::new("info").unwrap();
     let orderer = Orderer::start(&settings, env, levels).await.unwrap();
@@ -203,7 +105,7 @@ async fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
     };
     assert_eq!(send().await.0, Status::Success);
 
-    full.store(true, Ordering::SeqCst);
+    disk.turns(Mood::Full);
     // This one reached the queue before anyone knew; it is answered when there is room.
     let pending = tokio::spawn({
         let client = client.clone();
@@ -223,7 +125,7 @@ async fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
         "{info}"
     );
 
-    full.store(false, Ordering::SeqCst);
+    disk.turns(Mood::Well);
     assert_eq!(pending.await.unwrap().0, Status::Success);
     assert_eq!(send().await.0, Status::Success);
     assert_eq!(http(orderer.operations.port(), health, b"").await.0, 200);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bad_disk;
 mod bft;
 mod broadcast;
 mod certificates;
@@ -12,9 +13,13 @@ mod fabric;
 mod faults;
 mod migration;
 mod mixed;
+mod onboarding;
 mod operations;
 mod participation;
+mod partitions;
+mod process;
 mod raft;
 mod reconfigure;
+mod recovery;
 mod restart;
 mod world;

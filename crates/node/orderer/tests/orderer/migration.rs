@@ -6,7 +6,7 @@ use selvage_proto::common::{ConfigGroup, Consenter, Orderers, Status};
 use selvage_proto::orderer::ConsensusType;
 use selvage_proto::orderer::consensus_type::State;
 
-use crate::consortium::{Cluster, Consensus, edit};
+use crate::consortium::{CONSENTS, Cluster, Consensus, edit};
 use crate::world::CHANNEL;
 
 fn state(orderer: &mut ConfigGroup, state: State) {
@@ -76,9 +76,7 @@ async fn raft_becomes_bft_in_maintenance_and_nobody_is_left_behind() {
         .reconfigure(1, |orderer| state(orderer, State::Normal))
         .await;
     cluster.level(&[0, 1, 2, 3]).await;
-    cluster
-        .becomes(3, "\"consensusRelation\":\"consenter\"")
-        .await;
+    cluster.becomes(3, CONSENTS).await;
     for node in 0..4 {
         cluster.order(node, &[9, node as u8]).await;
     }

@@ -8,7 +8,7 @@ use selvage_channel::ChannelConfig;
 use selvage_channel::block::{BlockVerifier, header_hash};
 use selvage_proto::common::Status;
 
-use crate::consortium::{Cluster, Consensus, newest_config};
+use crate::consortium::{CONSENTS, Cluster, Consensus, newest_config};
 use crate::fabric;
 use crate::world::CHANNEL;
 
@@ -65,9 +65,7 @@ async fn our_orderers_join_lead_follow_and_leave_a_cluster_of_fabrics() {
         let blocks = cluster.level(&[0, 1, 2]).await;
         cluster.start(new).await;
         cluster.join(new, newest_config(&blocks)).await;
-        cluster
-            .becomes(new, "\"consensusRelation\":\"consenter\"")
-            .await;
+        cluster.becomes(new, CONSENTS).await;
         load(&mut cluster, all, 5).await;
         cluster.level(all).await;
     }
@@ -101,9 +99,7 @@ async fn our_orderers_join_lead_follow_and_leave_a_cluster_of_fabrics() {
 
     // Ours leave again: Fabric's come back as new consenters, and go on alone.
     cluster.raft_consenters(3, &[0, 3, 4, 1]).await;
-    cluster
-        .becomes(1, "\"consensusRelation\":\"consenter\"")
-        .await;
+    cluster.becomes(1, CONSENTS).await;
     for (by, left, out) in [(3, &[0, 4, 1][..], 3), (0, &[0, 1], 4)] {
         cluster.raft_consenters(by, left).await;
         // A leader of Fabric's says nothing more to whoever is out: a newer block does.

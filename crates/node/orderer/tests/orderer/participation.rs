@@ -1,10 +1,14 @@
 //! The participation API, as osnadmin and scripts use it.
 
 use prost::Message;
+use selvage_env::Env;
 use selvage_net::deliver::{between, oldest, specified};
+use selvage_net::logging::Levels;
+use selvage_orderer::node::Orderer;
 use selvage_proto::common::{Block, ConfigEnvelope, Envelope, Payload, Status};
 use selvage_proto::orderer::ConsensusType;
 
+use crate::bad_disk::{BadDisk, Mood};
 use crate::world::{CHANNEL, POST_FORM, World, exists, form, http, join};
 
 const LIST: &str = "GET /participation/v1/channels HTTP/1.1\r\n";
@@ -239,6 +243,36 @@ async fn join_blocks_that_do_not_fit() {
     check(nobody, "its consenters cannot be used").await;
     // Nothing of it is left behind.
     assert!(!exists(&world.path("ledger/chains/fresh")));
+    assert_eq!(join(&orderer, &genesis).await.0, 201);
+    orderer.stop().await;
+}
+
+/// A removal that breaks off shows, and can be asked for again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_fails_is_not_forgotten() {
+    let world = World::new();
+    let disk = BadDisk::over(Env::real().disk);
+    let levels = Levels::new("info").unwrap();
+    let orderer = Orderer::start(&world.settings(), disk.env(), levels)
+        .await
+        .unwrap();
+    let genesis = world.genesis(CHANNEL);
+    assert_eq!(join(&orderer, &genesis).await.0, 201);
+    let port = orderer.admin.port();
+    let check = async |method: &str, code: u16, part: &str| {
+        let (got, text, _) = http(port, &request(method, "channels/trade"), b"").await;
+        assert_eq!(got, code, "{method}: {text}");
+        assert!(text.contains(part), "{text} lacks {part}");
+    };
+    disk.turns(Mood::Fixed);
+    check("DELETE", 400, "cannot remove: ").await;
+    check("GET", 200, "\"status\":\"failed\",\"height\":0").await;
+    let (code, text, _) = join(&orderer, &genesis).await;
+    let failure = "{\"error\":\"cannot join: channel removal failure\"}\n";
+    assert_eq!((code, text.as_str()), (500, failure));
+    disk.turns(Mood::Well);
+    check("DELETE", 204, "").await;
+    check("GET", 404, "channel does not exist").await;
     assert_eq!(join(&orderer, &genesis).await.0, 201);
     orderer.stop().await;
 }

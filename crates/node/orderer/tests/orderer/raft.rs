@@ -6,7 +6,7 @@ use selvage_channel::ChannelConfig;
 use selvage_channel::block::block_verify;
 use selvage_proto::common::Status;
 
-use crate::consortium::{Cluster, Consensus, newest_config, raft_metadata};
+use crate::consortium::{CONSENTS, Cluster, Consensus, newest_config, raft_metadata};
 use crate::world::CHANNEL;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,9 +64,7 @@ async fn consenters_come_and_go_while_the_channel_runs() {
     let blocks = cluster.level(&[0, 1, 2]).await;
     cluster.start(3).await;
     cluster.join(3, newest_config(&blocks)).await;
-    cluster
-        .becomes(3, "\"consensusRelation\":\"consenter\"")
-        .await;
+    cluster.becomes(3, CONSENTS).await;
     cluster.order(3, b"through the new one").await;
     cluster.level(&[0, 1, 2, 3]).await;
 
@@ -95,9 +93,7 @@ async fn consenters_come_and_go_while_the_channel_runs() {
 
     // Added again, it takes part under a new number.
     cluster.raft_consenters(1, &[1, 2, 3, 0]).await;
-    cluster
-        .becomes(0, "\"consensusRelation\":\"consenter\"")
-        .await;
+    cluster.becomes(0, CONSENTS).await;
     cluster.order(0, b"here again").await;
     cluster.level(&[0, 1, 2, 3]).await;
     cluster.stop_all().await;

@@ -80,7 +80,7 @@ async fn kill_9_under_load_loses_nothing_acknowledged() {
     for round in 0..4u8 {
         let mut process = spawn(&world).await;
         if round == 0 {
-            let joined = join_at(process.admin, &world.genesis(CHANNEL)).await;
+            let joined = join_at(("127.0.0.1", process.admin), &world.genesis(CHANNEL)).await;
             assert_eq!(joined.0, 201, "{}", joined.1);
         }
         let client = Client::new(process.port, None, world.org1.identity(NodeRole::Client));

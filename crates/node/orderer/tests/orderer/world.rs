@@ -93,8 +93,13 @@ impl Org {
 
     /// Certificate and key of a TLS node on this machine.
     pub(crate) fn tls_pem(&self) -> (String, String) {
+        self.tls_pem_at("127.0.0.1")
+    }
+
+    /// Certificate and key of a TLS node at an address.
+    pub(crate) fn tls_pem_at(&self, host: &str) -> (String, String) {
         let validity = Validity::ten_years(now());
-        let profile = LeafProfile::tls("localhost", &["localhost", "127.0.0.1"], validity);
+        let profile = LeafProfile::tls("localhost", &["localhost", host], validity);
         let (certificate, key) = self.tls.issue_new(&profile).unwrap();
         (
             certificate.to_pem(),
@@ -271,10 +276,14 @@ impl World {
         self.client_at(orderer.address.port())
     }
 
-    pub(crate) fn client_at(&self, port: u16) -> Client {
+    fn client_at(&self, port: u16) -> Client {
+        self.client_to(("127.0.0.1", port))
+    }
+
+    pub(crate) fn client_to(&self, at: At<'_>) -> Client {
         let roots = self.orderer_org.tls.certificate().to_pem();
         let tls = ClientTls::from_pem("test", roots.as_bytes(), None).unwrap();
-        Client::new(port, Some(tls), self.org1.identity(NodeRole::Client))
+        Client::to(at, Some(tls), self.org1.identity(NodeRole::Client))
     }
 }
 
@@ -301,8 +310,12 @@ impl Signer for Owned {
 
 impl Client {
     pub(crate) fn new(port: u16, tls: Option<ClientTls>, identity: SigningIdentity) -> Self {
+        Self::to(("127.0.0.1", port), tls, identity)
+    }
+
+    fn to((host, port): At<'_>, tls: Option<ClientTls>, identity: SigningIdentity) -> Self {
         let tls_hash = tls.as_ref().and_then(ClientTls::identity_hash);
-        let channel = connect(&Endpoint::new(format!("127.0.0.1:{port}"), tls)).unwrap();
+        let channel = connect(&Endpoint::new(format!("{host}:{port}"), tls)).unwrap();
         Self {
             channel,
             identity,
@@ -398,12 +411,17 @@ impl Client {
 /// An answer: code, body, and the header lines.
 pub(crate) type HttpAnswer = (u16, String, String);
 
-/// One HTTP request over a socket of its own.
+/// Host and port.
+pub(crate) type At<'a> = (&'a str, u16);
+
+/// One HTTP request to this machine over a socket of its own.
 pub(crate) async fn http(port: u16, head: &str, body: &[u8]) -> HttpAnswer {
+    http_to(("127.0.0.1", port), head, body).await
+}
+
+pub(crate) async fn http_to(at: At<'_>, head: &str, body: &[u8]) -> HttpAnswer {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut socket = tokio::net::TcpStream::connect(("127.0.0.1", port))
-        .await
-        .unwrap();
+    let mut socket = tokio::net::TcpStream::connect(at).await.unwrap();
     let request = format!(
         "{head}Host: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
         body.len()
@@ -435,12 +453,12 @@ pub(crate) const POST_FORM: &str = "POST /participation/v1/channels HTTP/1.1\r\n
                              Content-Type: multipart/form-data; boundary=XX\r\n";
 
 pub(crate) async fn join(orderer: &Orderer, genesis: &Block) -> HttpAnswer {
-    join_at(orderer.admin.port(), genesis).await
+    join_at(("127.0.0.1", orderer.admin.port()), genesis).await
 }
 
-pub(crate) async fn join_at(port: u16, genesis: &Block) -> HttpAnswer {
-    http(
-        port,
+pub(crate) async fn join_at(at: At<'_>, genesis: &Block) -> HttpAnswer {
+    http_to(
+        at,
         POST_FORM,
         &form("config-block", &genesis.encode_to_vec()),
     )

@@ -6,7 +6,6 @@ use selvage_channel::ChannelConfig;
 use selvage_consensus_bft::{
     Bft, BftOptions, FilterJudge, Keys, Start, StartError, check_consenters,
 };
-use selvage_identity::SigningIdentity;
 use selvage_ordering::Member;
 use selvage_proto::common::Consenter;
 
@@ -18,8 +17,8 @@ fn consenters(config: &ChannelConfig) -> &[Consenter] {
 }
 
 pub(super) fn check(shared: &Shared, config: &ChannelConfig) -> Result<(), ChainError> {
-    let keys: &SigningIdentity = &shared.signer;
-    check_consenters(consenters(config), keys).map_err(ChainError::BftConsenters)
+    let keys = shared.signer.current();
+    check_consenters(consenters(config), keys.as_ref()).map_err(ChainError::BftConsenters)
 }
 
 pub(super) fn places(config: &ChannelConfig) -> Vec<Place> {
@@ -32,7 +31,7 @@ pub(super) fn members(config: &ChannelConfig) -> Vec<Member> {
 }
 
 pub(super) fn number(shared: &Shared, config: &ChannelConfig) -> Option<u64> {
-    let keys: &SigningIdentity = &shared.signer;
+    let keys = shared.signer.current();
     let own = consenters(config).iter().find(|c| keys.is_me(c))?;
     Some(own.id.into())
 }
@@ -62,7 +61,7 @@ pub(super) fn start(starting: Starting<'_>) -> Result<Running, NotRunning> {
         records: starting.records,
         joined: starting.joined,
         options,
-        keys: shared.signer.clone(),
+        keys: shared.signer.current(),
         judge: judge.clone(),
     })?;
     let id = Some(engine.id());
@@ -79,8 +78,8 @@ pub(super) fn start(starting: Starting<'_>) -> Result<Running, NotRunning> {
 
 /// Any number of consenters may change at once, as long as the new ones can go on.
 pub(super) fn check_change(shared: &Shared, next: &ChannelConfig) -> Result<(), String> {
-    let keys: &SigningIdentity = &shared.signer;
-    check_consenters(consenters(next), keys).map_err(|error| {
+    let keys = shared.signer.current();
+    check_consenters(consenters(next), keys.as_ref()).map_err(|error| {
         format!("consensus metadata update for channel config update is invalid: {error}")
     })
 }

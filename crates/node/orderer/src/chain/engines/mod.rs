@@ -179,6 +179,12 @@ pub(super) fn places(config: &ChannelConfig) -> Vec<Place> {
     }
 }
 
+/// Whether this node is among the consenters that a configuration names, by its certificate.
+pub(super) fn is_place_of(shared: &Shared, config: &ChannelConfig) -> bool {
+    let is_own = |place: &Place| shared.cluster.is_own(&place.server_tls_cert);
+    places(config).iter().any(is_own)
+}
+
 /// The consenters with their numbers at the channel's newest block.
 pub(super) fn members(config: &ChannelConfig, newest: &Block) -> Vec<Member> {
     match Consensus::of(config) {

@@ -21,7 +21,7 @@ fn consenter(station: &Station) -> Consenter {
         host: "127.0.0.1".to_owned(),
         port: station.port.into(),
         msp_id: "OrdererMSP".to_owned(),
-        identity: station.signer.certificate().to_pem().into(),
+        identity: station.signer.current().certificate().to_pem().into(),
         client_tls_cert: station.pair.certificate.clone().into(),
         server_tls_cert: station.pair.certificate.clone().into(),
     }

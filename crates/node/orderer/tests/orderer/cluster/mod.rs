@@ -6,20 +6,19 @@ mod following;
 mod streams;
 mod trouble;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use selvage_crypto::PrivateKey;
 use selvage_crypto::issue::{LeafProfile, NodeRole, Validity};
 use selvage_env::Env;
-use selvage_identity::SigningIdentity;
 use selvage_net::metrics::Metrics;
 use selvage_net::server::{Server, ServerOptions};
 use selvage_net::tls::{ClientAuth, ClientTls, ServerRoots, ServerTls, TlsIdentity};
 use selvage_net::tonic::service::Routes;
 use selvage_net::tonic::transport::Channel;
 use selvage_net::{CancellationToken, Dialled, Endpoint, NetError, dial};
+use selvage_orderer::Signer;
 use selvage_orderer::cluster::{
     ClusterTls, Kind, Limits, LinkOptions, Links, Ports, Received, StepService,
 };
@@ -71,7 +70,7 @@ impl Pair {
 pub(crate) struct Station {
     pub(crate) id: u64,
     pub(crate) pair: Pair,
-    pub(crate) signer: Arc<SigningIdentity>,
+    pub(crate) signer: Signer,
     pub(crate) links: Links,
     pub(crate) metrics: Metrics,
     pub(crate) port: u16,
@@ -106,7 +105,7 @@ impl Station {
         };
         change(&mut settings);
         let tls = ClusterTls::load(&settings).unwrap().unwrap();
-        let signer = Arc::new(world.orderer_org.identity(NodeRole::Orderer));
+        let signer = Signer::new(world.orderer_org.identity(NodeRole::Orderer));
         let metrics = Metrics::default();
         let options = LinkOptions::new(&settings);
         let links = Links::new(options, tls, signer.clone(), &metrics, Env::real());

@@ -1,0 +1,119 @@
+//! Joins with a later block than the first: answered at once, carried out when the others can be asked.
+
+use prost::Message;
+use selvage_channel::ChannelConfig;
+use selvage_proto::common::{Envelope, Status};
+use selvage_proto::orderer::BatchSize;
+
+use crate::consortium::{CONSENTS, Cluster, Consensus, edit, newest_config};
+use crate::reconfigure::update_orderer;
+use crate::world::{At, CHANNEL, HttpAnswer, POST_FORM, form, http_to, join_at};
+
+const ONE: &str = "/participation/v1/channels/trade HTTP/1.1\r\n";
+
+async fn ask(at: At<'_>, method: &str) -> (u16, String) {
+    let (code, body, _) = http_to(at, &format!("{method} {ONE}"), b"").await;
+    (code, body)
+}
+
+async fn update(at: At<'_>, envelope: &Envelope) -> HttpAnswer {
+    let put = POST_FORM.replace("POST", "PUT");
+    let form = form("config-update-envelope", &envelope.encode_to_vec());
+    http_to(at, &put, &form).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_waits_for_orderers_that_are_away() {
+    let mut cluster = Cluster::new(Consensus::Raft, 4, 3);
+    cluster.founded(3).await;
+    for n in 0..5u8 {
+        cluster.order(0, &[n]).await;
+    }
+    cluster.raft_consenters(0, &[0, 1, 2, 3]).await;
+    let blocks = cluster.level(&[0, 1, 2]).await;
+    let join = newest_config(&blocks).clone();
+    for node in 0..3 {
+        cluster.stop(node).await;
+    }
+
+    cluster.start(3).await;
+    let waiting = "{\"name\":\"trade\",\"url\":\"/participation/v1/channels/trade\",\
+                   \"consensusRelation\":\"consenter\",\"status\":\"onboarding\",\"height\":0}\n";
+    assert_eq!(cluster.join(3, &join).await, waiting);
+    let client = cluster.client(3);
+    let (status, info) = client
+        .broadcast_one(client.transaction(CHANNEL, b"too early"))
+        .await;
+    assert_eq!(status, Status::ServiceUnavailable);
+    assert_eq!(info, "orderer is a follower of channel trade");
+    drop(client);
+
+    // The answer is durable: a restart goes on with it.
+    cluster.stop(3).await;
+    cluster.start(3).await;
+    let admin = cluster.admin_api(3);
+    assert_eq!(ask(admin, "GET").await, (200, waiting.to_owned()));
+    let list = "GET /participation/v1/channels HTTP/1.1\r\n";
+    assert!(http_to(admin, list, b"").await.1.contains("\"trade\""));
+    let (code, body, _) = join_at(admin, &join).await;
+    assert_eq!(code, 405, "{body}");
+    let (code, body, _) = http_to(
+        admin,
+        "GET /participation/v1/channels/trade/blocks/newest HTTP/1.1\r\n",
+        b"",
+    )
+    .await;
+    assert_eq!(code, 404, "{body}");
+
+    // It can be taken back before there is anything.
+    assert_eq!(ask(admin, "DELETE").await.0, 204);
+    assert_eq!(ask(admin, "GET").await.0, 404);
+    cluster.stop(3).await;
+    cluster.start(3).await;
+    assert_eq!(ask(cluster.admin_api(3), "GET").await.0, 404);
+
+    assert_eq!(cluster.join(3, &join).await, waiting);
+    for node in 0..3 {
+        cluster.start(node).await;
+    }
+    cluster.becomes(3, CONSENTS).await;
+    cluster.order(3, b"through the new one").await;
+    cluster.level(&[0, 1, 2, 3]).await;
+    cluster.stop_all().await;
+}
+
+/// One that is no consenter follows; what would change the channel is refused by it as Fabric does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_takes_no_updates() {
+    let mut cluster = Cluster::new(Consensus::Raft, 4, 3);
+    cluster.founded(3).await;
+    cluster.order(0, b"first").await;
+    let smaller = |orderer: &mut _| {
+        edit(orderer, "BatchSize", |size: &mut BatchSize| {
+            size.max_message_count = 7;
+        });
+    };
+    cluster.reconfigure(0, smaller).await;
+    let blocks = cluster.level(&[0, 1, 2]).await;
+    let join = newest_config(&blocks).clone();
+    cluster.start(3).await;
+    let answer = cluster.join(3, &join).await;
+    assert!(
+        answer.contains("\"consensusRelation\":\"follower\",\"status\":\"onboarding\""),
+        "{answer}"
+    );
+    cluster.becomes(3, "\"status\":\"active\"").await;
+    let config = ChannelConfig::from_block(&join).unwrap();
+    let envelope = update_orderer(&config, &cluster.admin(0), |orderer| {
+        orderer.values.remove("BatchTimeout");
+    });
+    let (code, body, _) = update(cluster.admin_api(3), &envelope).await;
+    assert_eq!(
+        (code, body.as_str()),
+        (
+            403,
+            "{\"error\":\"cannot update: channel is not ready, he is a follower\"}\n"
+        )
+    );
+    cluster.stop_all().await;
+}

@@ -1,0 +1,337 @@
+//! Orderers as real processes, each in a network namespace of its own, whose network is cut under load.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use prost::Message;
+use selvage_channel::block::is_config_block;
+use selvage_proto::common::{Block, Status};
+use tokio::sync::Mutex;
+
+use crate::consortium::{Cluster, Consensus};
+use crate::process::Process;
+use crate::world::{CHANNEL, Client};
+
+/// The port of every orderer: each has an address of its own.
+const PORT: u16 = 7050;
+/// How long a cluster may take to order again.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A neighbour that nobody is: what is sent there is lost.
+const NOWHERE: &str = "02:00:00:00:00:ff";
+
+/// Namespaces joined by a bridge, on which this process has an address too.
+struct Net {
+    bridge: String,
+    spaces: Vec<String>,
+    prefix: String,
+}
+
+fn ip(arguments: &str) -> Result<(), String> {
+    let output = Command::new("ip")
+        .args(arguments.split(' '))
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("ip: {error}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!(
+            "ip {arguments}: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        )),
+    }
+}
+
+impl Net {
+    /// `count` namespaces; `number` tells the networks of one process apart. The addresses are those
+    /// set aside for tests between networks (RFC 2544).
+    fn new(count: usize, number: u8) -> Result<Self, String> {
+        let process = std::process::id();
+        let net = Self {
+            bridge: format!("sv{process}-{number}"),
+            spaces: (0..count)
+                .map(|n| format!("sv{process}-{number}-{n}"))
+                .collect(),
+            prefix: format!("198.{}.{}", 18 + number % 2, process % 250),
+        };
+        net.build()?;
+        Ok(net)
+    }
+
+    fn build(&self) -> Result<(), String> {
+        let Self { bridge, prefix, .. } = self;
+        ip(&format!("link add {bridge} type bridge"))?;
+        ip(&format!("addr add {prefix}.254/24 dev {bridge}"))?;
+        ip(&format!("link set {bridge} up"))?;
+        for (index, space) in self.spaces.iter().enumerate() {
+            let (outer, host) = (format!("{bridge}v{index}"), self.host(index));
+            ip(&format!("netns add {space}"))?;
+            ip(&format!(
+                "link add {outer} type veth peer name eth0 netns {space}"
+            ))?;
+            ip(&format!("link set {outer} master {bridge} up"))?;
+            ip(&format!("-n {space} addr add {host}/24 dev eth0"))?;
+            ip(&format!("-n {space} link set eth0 up"))?;
+            ip(&format!("-n {space} link set lo up"))?;
+        }
+        Ok(())
+    }
+
+    fn host(&self, index: usize) -> String {
+        format!("{}.{}", self.prefix, index + 1)
+    }
+
+    fn places(&self) -> Vec<(String, u16)> {
+        let hosts = (0..self.spaces.len()).map(|index| self.host(index));
+        hosts.map(|host| (host, PORT)).collect()
+    }
+
+    /// What `from` sends to `to` is lost from now on, without anybody being told.
+    fn cut_way(&self, from: usize, to: usize) {
+        let (space, host) = (&self.spaces[from], self.host(to));
+        let lost = format!("{host} lladdr {NOWHERE} dev eth0 nud permanent");
+        ip(&format!("-n {space} neigh replace {lost}")).unwrap();
+    }
+
+    /// Cuts these nodes off from all others, both ways.
+    fn cut_off(&self, some: &[usize]) {
+        let others = (0..self.spaces.len()).filter(|n| !some.contains(n));
+        for other in others {
+            for one in some {
+                self.cut_way(*one, other);
+                self.cut_way(other, *one);
+            }
+        }
+    }
+
+    fn heal(&self) {
+        for space in &self.spaces {
+            ip(&format!("-n {space} neigh flush dev eth0 nud permanent")).unwrap();
+        }
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        // What there is of it; a namespace takes its end of the pair along.
+        for space in &self.spaces {
+            let _ = ip(&format!("netns del {space}"));
+        }
+        let _ = ip(&format!("link del {}", self.bridge));
+    }
+}
+
+/// A network, or why this machine has none. CI has to have it.
+fn net(count: usize, number: u8) -> Option<Net> {
+    match Net::new(count, number) {
+        Ok(net) => Some(net),
+        Err(reason) => {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "network namespaces are needed in CI: {reason}"
+            );
+            eprintln!("did not run: network namespaces need root and iproute2: {reason}");
+            None
+        }
+    }
+}
+
+/// What clients were told is ordered.
+type Acknowledged = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// Clients that never stop sending, each to an orderer of its own.
+struct Load {
+    acknowledged: Vec<Acknowledged>,
+    stop: Arc<AtomicBool>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Load {
+    fn begin(clients: Vec<Client>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut load = Self {
+            acknowledged: Vec::new(),
+            stop: stop.clone(),
+            tasks: Vec::new(),
+        };
+        for (index, client) in clients.into_iter().enumerate() {
+            let acknowledged = Acknowledged::default();
+            load.acknowledged.push(acknowledged.clone());
+            let sending = send(client, index, acknowledged, stop.clone());
+            load.tasks.push(tokio::spawn(sending));
+        }
+        load
+    }
+
+    async fn count(&self, node: usize) -> usize {
+        self.acknowledged[node].lock().await.len()
+    }
+
+    /// Waits until each of these nodes has told its client of some more.
+    async fn goes_on(&self, nodes: &[usize]) {
+        let begun = Instant::now();
+        for node in nodes {
+            let before = self.count(*node).await;
+            while self.count(*node).await < before + 5 {
+                let waited = begun.elapsed();
+                assert!(waited < PATIENCE, "node {node} of {nodes:?} orders nothing");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    async fn total(&self) -> usize {
+        let mut total = 0;
+        for acknowledged in &self.acknowledged {
+            total += acknowledged.lock().await.len();
+        }
+        total
+    }
+
+    async fn end(self) -> Vec<Vec<u8>> {
+        self.stop.store(true, Ordering::Relaxed);
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+        let mut all = Vec::new();
+        for acknowledged in self.acknowledged {
+            all.append(&mut *acknowledged.lock().await);
+        }
+        all
+    }
+}
+
+async fn send(client: Client, index: usize, acknowledged: Acknowledged, stop: Arc<AtomicBool>) {
+    let mut number = 0u64;
+    while !stop.load(Ordering::Relaxed) {
+        number += 1;
+        let data = [&[index as u8][..], &number.to_be_bytes()].concat();
+        let envelope = client.transaction(CHANNEL, &data);
+        let sent = envelope.encode_to_vec();
+        let answer = async {
+            let mut stub = client.stub();
+            let answers = stub.broadcast(futures::stream::iter([envelope])).await;
+            answers.ok()?.into_inner().message().await.ok()?
+        };
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(Some(answer)) if answer.status() == Status::Success => {
+                acknowledged.lock().await.push(sent);
+            }
+            // Refused, or nobody knows: nothing was promised.
+            _ => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// Everything that was acknowledged is in the chain, and nothing twice.
+fn holds_once(blocks: &[Block], acknowledged: &[Vec<u8>]) {
+    let mut times: BTreeMap<&[u8], usize> = BTreeMap::new();
+    for block in blocks.iter().filter(|block| !is_config_block(block)) {
+        for envelope in block.envelopes() {
+            *times.entry(envelope).or_default() += 1;
+        }
+    }
+    let lost = acknowledged
+        .iter()
+        .filter(|e| !times.contains_key(e.as_slice()));
+    assert_eq!(lost.count(), 0, "of {} acknowledged", acknowledged.len());
+    let doubled = times.values().filter(|times| **times > 1);
+    assert_eq!(doubled.count(), 0, "of {} ordered", times.len());
+}
+
+async fn started(net: &Net, consensus: Consensus) -> Cluster {
+    let places = net.places();
+    let mut cluster = Cluster::at(consensus, &places, places.len());
+    for index in 0..places.len() {
+        start(&mut cluster, net, index).await;
+        cluster.join(index, &cluster.genesis).await;
+    }
+    cluster
+}
+
+async fn start(cluster: &mut Cluster, net: &Net, index: usize) {
+    let before = ["ip", "netns", "exec", net.spaces[index].as_str()];
+    cluster
+        .start_process(index, Process::of_ours(&before))
+        .await;
+}
+
+fn load(cluster: &Cluster) -> Load {
+    let nodes = 0..cluster.nodes.len();
+    Load::begin(nodes.map(|index| cluster.client(index)).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raft_cluster_is_cut_apart_and_healed_under_load() {
+    let Some(net) = net(3, 0) else { return };
+    let mut cluster = started(&net, Consensus::Raft).await;
+    let load = load(&cluster);
+    load.goes_on(&[0, 1, 2]).await;
+    // Whoever leads is among them.
+    for lonely in 0..3 {
+        let others = [(lonely + 1) % 3, (lonely + 2) % 3];
+        net.cut_off(&[lonely]);
+        load.goes_on(&others).await;
+        net.heal();
+        load.goes_on(&[0, 1, 2]).await;
+    }
+    // One that hears the others and is not heard, and the other way round.
+    for other in [1, 2] {
+        net.cut_way(0, other);
+    }
+    load.goes_on(&[1, 2]).await;
+    net.heal();
+    for other in [1, 2] {
+        net.cut_way(other, 0);
+    }
+    load.goes_on(&[1, 2]).await;
+    net.heal();
+    load.goes_on(&[0, 1, 2]).await;
+    // One dies while it is cut off, and comes back to the others.
+    net.cut_off(&[2]);
+    load.goes_on(&[0, 1]).await;
+    cluster.stop(2).await;
+    net.heal();
+    start(&mut cluster, &net, 2).await;
+    load.goes_on(&[0, 1, 2]).await;
+    let acknowledged = load.end().await;
+    let blocks = cluster.level(&[0, 1, 2]).await;
+    holds_once(&blocks, &acknowledged);
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bft_cluster_is_cut_apart_and_healed_under_load() {
+    let Some(net) = net(4, 1) else { return };
+    let mut cluster = started(&net, Consensus::Bft).await;
+    let load = load(&cluster);
+    load.goes_on(&[0, 1, 2, 3]).await;
+    for lonely in 0..4 {
+        let others = [(lonely + 1) % 4, (lonely + 2) % 4, (lonely + 3) % 4];
+        net.cut_off(&[lonely]);
+        load.goes_on(&others).await;
+        net.heal();
+        load.goes_on(&[0, 1, 2, 3]).await;
+    }
+    // Neither half decides anything.
+    net.cut_off(&[0, 1]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = load.total().await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(load.total().await, before);
+    net.heal();
+    load.goes_on(&[0, 1, 2, 3]).await;
+    // One dies while it is cut off, and comes back to the others.
+    net.cut_off(&[3]);
+    load.goes_on(&[0, 1, 2]).await;
+    cluster.stop(3).await;
+    net.heal();
+    start(&mut cluster, &net, 3).await;
+    load.goes_on(&[0, 1, 2, 3]).await;
+    let acknowledged = load.end().await;
+    let blocks = cluster.level(&[0, 1, 2, 3]).await;
+    holds_once(&blocks, &acknowledged);
+    cluster.stop_all().await;
+}
