@@ -21,7 +21,7 @@ mod volume;
 
 pub use api::Api;
 pub use cases::{Case, run_cases, says};
-pub use nodes::{Node, chaincodes_of, kill_9, nodes_of, wait_for};
+pub use nodes::{Node, chaincodes_of, kill_9, leader_of, nodes_of, wait_for};
 pub use site::{now, refused_start};
 pub use volume::Volume;
 

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::Service;
+
 /// How long the system may take to end a killed process.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -62,6 +64,38 @@ pub fn nodes_of(folder: &Path) -> Vec<Node> {
         .collect();
     nodes.sort_by(|a, b| (&a.kind, &a.name, a.pid).cmp(&(&b.kind, &b.name, b.pid)));
     nodes
+}
+
+/// The orderer that leads the cluster, if it runs: the one that most of them logged last.
+pub fn leader_of(service: &Service) -> Option<Node> {
+    let orderers = nodes_of(service.folder()).into_iter();
+    let orderers: Vec<_> = orderers.filter(|n| n.kind == "orderer").collect();
+    let mut heard: BTreeMap<u64, usize> = BTreeMap::new();
+    for folder in std::fs::read_dir(service.instance().join("nodes"))
+        .ok()?
+        .flatten()
+    {
+        let name = folder.file_name().to_string_lossy().into_owned();
+        let log = folder.path().join("log").join(format!("{name}.log"));
+        let log = std::fs::read_to_string(log).unwrap_or_default();
+        if let Some(leader) = log.lines().rev().find_map(new_leader) {
+            *heard.entry(leader).or_default() += 1;
+        }
+    }
+    let (leader, _) = heard.into_iter().max_by_key(|(_, times)| *times)?;
+    // Consenters are numbered from 1 in the order of their folders.
+    let end = format!("-{}", leader.checked_sub(1)?);
+    orderers.into_iter().find(|n| n.name.ends_with(&end))
+}
+
+/// The consenter in a line like `Raft leader changed: 0 -> 2` or `Changing leader: 1 -> 2`.
+fn new_leader(line: &str) -> Option<u64> {
+    let (_, rest) = line
+        .split_once("leader changed: ")
+        .or_else(|| line.split_once("Changing leader: "))?;
+    let (_, new) = rest.split_once(" -> ")?;
+    let digits = new.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok().filter(|leader| *leader > 0)
 }
 
 /// Waits until something has come about, looking again and again.
