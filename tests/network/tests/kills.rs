@@ -87,6 +87,9 @@ async fn nothing_is_lost(arguments: &[&str], count: usize, kills: usize, victims
         }
     }
     println!("what clients were told meanwhile: {troubles:#?}");
+    for text in troubles.keys() {
+        assert!(text.contains("127.0.0.1:"), "it names no node: {text}");
+    }
 
     let acknowledged = acknowledged.lock().await.clone();
     same_chain_everywhere(&service).await;
