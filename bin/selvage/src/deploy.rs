@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use selvage_manager::control::Running;
-use selvage_manager::{DeployAnswer, DeployRequest, LOG_FILE, read_source};
+use selvage_manager::{DeployAnswer, DeployRequest, LOG_FILE, read_source, shell};
 
 use crate::options::{DeployOptions, Language};
 use crate::service::progress;
@@ -25,8 +25,10 @@ pub(crate) async fn deploy(options: &DeployOptions) -> Result<(), Failure> {
     source.taken.into_iter().for_each(progress);
     let running = Running::reach(data).await.ok_or_else(|| {
         Failure::Words(format!(
-            "no service runs in {0}; start it with: selvage up --detach --data {0}",
-            data.display()
+            "no service runs in {}; start it with: {} up --detach --data {}",
+            data.display(),
+            shell::program(),
+            shell::quoted(data)
         ))
     })?;
     let request = DeployRequest {
@@ -64,10 +66,11 @@ fn interrupted(request: &DeployRequest, begun: bool, data: &Path) -> String {
     };
     format!(
         "no longer waiting for {name}; {state}. Its steps and its end are in {} (or in the terminal \
-         of `selvage up`); once it is there, this answers: selvage query --data {}{channel} \
+         of `selvage up`); once it is there, this answers: {} query --data {}{channel} \
          --chaincode {name} org.hyperledger.fabric:GetMetadata",
         data.join(LOG_FILE).display(),
-        data.display()
+        shell::program(),
+        shell::quoted(data)
     )
 }
 
@@ -82,9 +85,9 @@ fn words(answer: &DeployAnswer, data: &Path) -> String {
     format!(
         "Chaincode {name} {version} answers in the channel {channel} (sequence {sequence})\n\
          Package   {package_id}\n\
-         Call      selvage invoke --data {} --channel {channel} --chaincode {name} FUNCTION \
-         ARGUMENTS\n",
-        data.display()
+         Call      {} invoke --data {} --channel {channel} --chaincode {name} FUNCTION ARGUMENTS\n",
+        shell::program(),
+        shell::quoted(data)
     )
 }
 
@@ -103,7 +106,8 @@ mod tests {
         };
         let text = interrupted(&request, true, folder.path());
         let look = format!(
-            "selvage query --data {} --channel c --chaincode basic",
+            "{} query --data {} --channel c --chaincode basic",
+            shell::program(),
             folder.path().display()
         );
         let log = folder.path().join("manager.log").display().to_string();

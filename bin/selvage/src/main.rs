@@ -11,7 +11,7 @@ mod service;
 use std::process::ExitCode;
 
 use clap::Parser;
-use selvage_manager::{Call, Target, UpAnswer};
+use selvage_manager::{Call, Target, UpAnswer, shell};
 
 use options::{CallOptions, Command, Options};
 
@@ -168,16 +168,12 @@ fn words(answer: &UpAnswer, data: &std::path::Path) -> String {
         answer.sdk.display(),
         report.gateway.cert.display(),
     );
+    let (program, data) = (shell::program(), shell::quoted(data));
+    // One that may be run again, and by somebody who has created assets already.
     let line = match &report.chaincode {
-        Some(_) => format!(
-            "Submit    selvage invoke --data {} CreateAsset asset1 blue 5 Tomoko 300\n",
-            data.display()
-        ),
-        None => format!(
-            "Submit    deploy a chaincode first: selvage deploy --data {} NAME FOLDER\n",
-            data.display()
-        ),
+        Some(_) => format!("{program} invoke --data {data} Put greeting hello"),
+        None => format!("deploy a chaincode first: {program} deploy --data {data} NAME FOLDER"),
     };
-    text.push_str(&line);
+    text.push_str(&format!("Submit    {line}\n"));
     text
 }

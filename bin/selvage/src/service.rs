@@ -12,7 +12,7 @@ use std::time::Duration;
 use selvage_manager::control::{self, Running};
 use selvage_manager::{
     CancellationToken, DataDir, LOG_FILE, Manager, ManagerError, Portal, Programs, Sample,
-    Settings, UpAnswer, UpRequest, UpTurn, holder, is_held,
+    Settings, UpAnswer, UpRequest, UpTurn, holder, is_held, shell,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -237,11 +237,11 @@ fn passed_over(options: &ServeOptions, answer: &UpAnswer, running: bool) -> Vec<
     }
     if running && !ignored.is_empty() {
         lines.push(format!(
-            "{} was ignored: the service runs already, at {}; stop it first with: selvage down \
-             --data {}",
+            "{} was ignored: the service runs already, at {}; stop it first with: {} down --data {}",
             ignored.join(" "),
             report.console,
-            options.data.data.display()
+            shell::program(),
+            shell::quoted(&options.data.data)
         ));
     }
     let node = report.gateway.endpoint.as_str();
@@ -298,8 +298,9 @@ pub(crate) async fn up_here(options: &UpOptions) -> Result<(), Failure> {
                 let lines = passed_over(options, &answer, true);
                 lines.into_iter().for_each(progress);
                 note(format_args!(
-                    "It was running already; stop it with: selvage down --data {}",
-                    data.display()
+                    "It was running already; stop it with: {} down --data {}",
+                    shell::program(),
+                    shell::quoted(data)
                 ));
                 return Ok(());
             }
@@ -591,7 +592,7 @@ mod tests {
             "{told}"
         );
         assert!(told.contains("http://127.0.0.1:30603/"), "{told}");
-        assert!(told.contains("selvage down --data /d"), "{told}");
+        assert!(told.contains(" down --data /d"), "{told}");
         for running in [false, true] {
             let told = lines("--node-host chain.example", running).join("\n");
             assert!(told.contains("made for 127.0.0.1"), "{told}");

@@ -15,12 +15,14 @@ use serde::Deserialize;
 
 mod api;
 mod cases;
+mod contract;
 mod nodes;
 mod site;
 mod volume;
 
 pub use api::Api;
 pub use cases::{Case, run_cases, says};
+pub use contract::{PACKAGE_JSON, index_js};
 pub use nodes::{Node, chaincodes_of, kill_9, leader_of, nodes_of, wait_for};
 pub use site::{now, refused_start};
 pub use volume::Volume;
@@ -210,6 +212,24 @@ impl Service {
     /// # Panics
     /// When the peer that the gateway's part names does not answer.
     pub async fn peers(&self) -> Vec<PeerAdmin> {
+        let peers = self.peers_by_org().await.into_iter();
+        peers
+            .map(|(_, peer)| PeerAdmin::new(peer, self.user()))
+            .collect()
+    }
+
+    /// As [`Service::peers`], each as the administrator of its own organisation.
+    ///
+    /// # Panics
+    /// As [`Service::peers`], and when an administrator's files are missing.
+    pub async fn peer_admins(&self) -> Vec<PeerAdmin> {
+        let peers = self.peers_by_org().await.into_iter();
+        peers
+            .map(|(msp_id, peer)| PeerAdmin::new(peer, self.admin_of(&msp_id)))
+            .collect()
+    }
+
+    async fn peers_by_org(&self) -> Vec<(String, Peer)> {
         let own = PeerAdmin::new(self.peer(), self.user());
         let block = own.config_block(&self.up.channel).await.unwrap();
         let config = ChannelConfig::from_block(&block).unwrap();
@@ -225,7 +245,7 @@ impl Service {
                 let tls = ClientTls::from_pem(&org.msp_id, roots.join("\n").as_bytes(), None);
                 let address = format!("{}:{}", anchor.host, anchor.port);
                 let peer = Peer::new(&Endpoint::new(address, Some(tls.unwrap()))).unwrap();
-                peers.push(PeerAdmin::new(peer, self.user()));
+                peers.push((org.msp_id.clone(), peer));
             }
         }
         peers

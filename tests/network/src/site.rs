@@ -42,8 +42,8 @@ impl Service {
         folders.into_iter().next().unwrap()
     }
 
-    fn org_folder(&self) -> PathBuf {
-        let hash = self.said().gateway.msp_id.trim_end_matches("MSP");
+    fn org_folder(&self, msp_id: &str) -> PathBuf {
+        let hash = msp_id.trim_end_matches("MSP");
         self.instance().join("orgs").join(format!("{hash}.peer"))
     }
 
@@ -52,11 +52,15 @@ impl Service {
     /// # Panics
     /// When its files are missing.
     pub fn admin(&self) -> User {
-        let msp = self.org_folder().join("users/Admin/msp");
+        self.admin_of(&self.said().gateway.msp_id)
+    }
+
+    pub(crate) fn admin_of(&self, msp_id: &str) -> User {
+        let msp = self.org_folder(msp_id).join("users/Admin/msp");
         let cert = std::fs::read(only_file(&msp.join("signcerts"))).unwrap();
         let key = std::fs::read(only_file(&msp.join("keystore"))).unwrap();
         let key = PrivateKey::from_pem(&key).unwrap();
-        let identity = SigningIdentity::new(&self.said().gateway.msp_id, &cert, key).unwrap();
+        let identity = SigningIdentity::new(msp_id, &cert, key).unwrap();
         User::new(Arc::new(identity), &Env::real())
     }
 
@@ -81,7 +85,7 @@ impl Service {
     /// # Panics
     /// When its files are missing.
     pub fn authority(&self) -> Authority {
-        let folder = self.org_folder().join("ca");
+        let folder = self.org_folder(&self.said().gateway.msp_id).join("ca");
         let find = |end: &str| {
             let mut files = std::fs::read_dir(&folder)
                 .unwrap()

@@ -10,46 +10,10 @@ use std::process::{Command, Output};
 
 use selvage_chaincode::package::{ChaincodeKind, SourceFile, package_id, write_package};
 use selvage_client::Invocation;
-use selvage_network_tests::{Api, Service, binary, root, says, selvage_in};
+use selvage_network_tests::{Api, PACKAGE_JSON, Service, binary, index_js, root, says, selvage_in};
 use serde_json::{Value, json};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
-
-const PACKAGE_JSON: &str = r#"{
-    "name": "ledger",
-    "version": "1.0.0",
-    "main": "index.js",
-    "scripts": { "start": "fabric-chaincode-node start" },
-    "dependencies": { "fabric-contract-api": "2.5.8", "fabric-shim": "2.5.8" },
-    "overrides": { "class-transformer": "0.4.0" }
-}"#;
-
-const INDEX_JS: &str = r#"'use strict';
-const { Contract } = require('fabric-contract-api');
-
-class Ledger extends Contract {
-    async init(ctx, name, amount) {
-        if (!/^\d+$/.test(amount)) {
-            throw new Error(`no amount: ${amount}`);
-        }
-        await ctx.stub.putState(name, Buffer.from(amount));
-    }
-
-    async Put(ctx, name, amount) {
-        await ctx.stub.putState(name, Buffer.from(amount));
-    }
-
-    async Get(ctx, name) {
-        return (await ctx.stub.getState(name)).toString();
-    }
-
-    async Edition() {
-        return 'EDITION';
-    }
-}
-
-module.exports.contracts = [Ledger];
-"#;
 
 fn zip_of(files: &[(&str, &str)]) -> Vec<u8> {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
@@ -64,10 +28,9 @@ fn zip_of(files: &[(&str, &str)]) -> Vec<u8> {
 
 /// As people zip it: the folder, not its contents.
 fn node_zip(edition: &str) -> Vec<u8> {
-    let index = INDEX_JS.replace("EDITION", edition);
     zip_of(&[
         ("ledger/package.json", PACKAGE_JSON),
-        ("ledger/index.js", &index),
+        ("ledger/index.js", &index_js(edition)),
     ])
 }
 
@@ -425,7 +388,7 @@ async fn a_fabric_package_from_the_command_line(service: &Service) {
     };
     let files = vec![
         source("src/package.json", PACKAGE_JSON),
-        source("src/index.js", &INDEX_JS.replace("EDITION", "packaged")),
+        source("src/index.js", &index_js("packaged")),
     ];
     let package = write_package("any_label", &ChaincodeKind::Node, ".", files).unwrap();
     let path = service.folder().join("packaged.tgz");

@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use selvage_channel::ChannelConfig;
 use selvage_client::PeerAdmin;
-use selvage_network_tests::{Api, Service, binary, nodes_of, says, selvage_in, up_in};
+use selvage_network_tests::{Api, Service, binary, nodes_of, says, selvage_in, up_in, wait_for};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn up_serves_resumes_and_stops() {
@@ -23,6 +23,7 @@ async fn up_serves_resumes_and_stops() {
     service.gateway().submit_transaction(&put).await.unwrap();
     let first: BTreeSet<i32> = nodes_of(service.folder()).iter().map(|n| n.pid).collect();
     assert_eq!(first.len(), 3, "one orderer, two peers");
+    cuts_blocks_as_promised(&service).await;
 
     // Again: the same network, still with its data.
     let before = service.said().clone();
@@ -42,6 +43,109 @@ async fn up_serves_resumes_and_stops() {
         &service.gateway().evaluate(&get, &[]).await.unwrap()[..],
         b"hello"
     );
+}
+
+/// One second, 500 messages, 2 MB: what `selvage up` asks for, which is not what the API does by
+/// default.
+async fn cuts_blocks_as_promised(service: &Service) {
+    let config = config_of(service).await;
+    let orderer = config.orderer().unwrap();
+    assert_eq!(orderer.batch_timeout(), Duration::from_secs(1));
+    let size = orderer.batch_size();
+    assert_eq!(size.max_message_count, 500);
+    assert_eq!(size.preferred_max_bytes, 2 << 20);
+}
+
+async fn config_of(service: &Service) -> ChannelConfig {
+    let peer = PeerAdmin::new(service.peer(), service.user());
+    let block = peer.config_block(&service.said().channel).await.unwrap();
+    ChannelConfig::from_block(&block).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn up_makes_as_many_organisations_as_asked() {
+    for orgs in [1, 3] {
+        let service = Service::up(&["--orgs", &orgs.to_string()]);
+        let nodes = nodes_of(service.folder());
+        let count = |kind: &str| nodes.iter().filter(|n| n.kind == kind).count();
+        assert_eq!((count("orderer"), count("peer")), (1, orgs), "{nodes:?}");
+        let config = config_of(&service).await;
+        assert_eq!(config.application().unwrap().orgs().len(), orgs);
+        let put = service.call("Put", &["organisations", &orgs.to_string()]);
+        let done = service.gateway().submit_transaction(&put).await.unwrap();
+        // Every organisation's peer has it.
+        let channel = &service.said().channel;
+        let peers = service.peers().await;
+        assert_eq!(peers.len(), orgs);
+        for peer in peers {
+            wait_for("the transaction on every peer", || async {
+                peer.transaction(channel, &done.tx_id).await.is_ok()
+            })
+            .await;
+        }
+    }
+}
+
+/// A person reads what `selvage up` prints from its top and copies the last line into a shell, as
+/// often as they like, from wherever they called it.
+#[test]
+fn the_line_that_up_prints_runs_as_it_stands() {
+    let parent = tempfile::Builder::new()
+        .prefix("a person's folder ")
+        .tempdir()
+        .unwrap();
+    let service = Service::up_below(parent.path(), &[]);
+    let program = binary("selvage").canonicalize().unwrap();
+    let programs = program.parent().unwrap();
+    for here in [service.folder(), programs, programs.parent().unwrap()] {
+        let printed = Command::new(&program)
+            .args(["up", "--detach", "--data"])
+            .arg(service.folder().join("data"))
+            .current_dir(here)
+            .output()
+            .unwrap();
+        let printed = String::from_utf8(printed.stdout).unwrap();
+        let lines: Vec<(&str, &str)> = printed
+            .lines()
+            .map(|line| line.split_once(' ').map(|(a, b)| (a, b.trim())).unwrap())
+            .collect();
+        let [
+            ("Console", console),
+            ("SDK", sdk),
+            ("User", user),
+            ("Submit", line),
+        ] = lines[..]
+        else {
+            panic!("other lines: {printed}");
+        };
+        let access = std::fs::read(service.folder().join("data/access.json")).unwrap();
+        let access: serde_json::Value = serde_json::from_slice(&access).unwrap();
+        let password = access["password"].as_str().unwrap();
+        assert!(console.starts_with(&service.said().console), "{console}");
+        assert!(
+            console.ends_with(&format!("password {password}")),
+            "{console}"
+        );
+        let sdk = Path::new(sdk);
+        let mut files = std::fs::read_dir(sdk).unwrap();
+        let is_profile = |name: &str| name.ends_with(".yaml");
+        assert!(
+            files.any(|f| is_profile(f.unwrap().file_name().to_str().unwrap())),
+            "no SDK configuration in {}",
+            sdk.display()
+        );
+        let user = std::fs::read_to_string(user).unwrap();
+        assert!(user.starts_with("-----BEGIN CERTIFICATE-----"), "{user}");
+
+        let submitted = Command::new("sh")
+            .args(["-c", line])
+            .current_dir(here)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&submitted.stderr);
+        assert!(submitted.status.success(), "{line}: {said}");
+        says(&said, &["transaction ", " committed in block "]);
+    }
 }
 
 /// Runs `selvage up` with `arguments` and expects a refusal whose text has all of `words`.
@@ -90,7 +194,8 @@ fn a_call_that_fails_says_why_and_what_to_do() {
     service.down();
     let words = [
         "the network is not running",
-        "start it with: selvage up --detach --data",
+        "start it with: ",
+        "selvage up --detach --data ",
     ];
     says_of("query ReadAsset a", &words);
 }
@@ -132,9 +237,7 @@ async fn up_makes_networks_with_or_without_node_ous() {
         (&["--chaincode", "NONE", "--node-ous", "false"], false),
     ] {
         let service = Service::up(arguments);
-        let peer = PeerAdmin::new(service.peer(), service.user());
-        let block = peer.config_block(&service.said().channel).await.unwrap();
-        let config = ChannelConfig::from_block(&block).unwrap();
+        let config = config_of(&service).await;
         for msp in config.msp_manager().msps().values() {
             assert_eq!(msp.has_node_roles(), node_ous, "{msp:?}");
         }

@@ -612,10 +612,13 @@ mod tests {
         (folder, file)
     }
 
+    fn our_own() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../config/orderer.yaml")
+    }
+
     #[test]
     fn our_own_file_is_whole() {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../config/orderer.yaml");
-        let loaded = Settings::load_file(&file, &Variables::new()).unwrap();
+        let loaded = Settings::load_file(&our_own(), &Variables::new()).unwrap();
         assert_eq!(loaded.unknown, Vec::<String>::new());
         assert!(loaded.settings.selvage.eager_cutting);
         assert_eq!(loaded.settings.general.listen_port, 7050);
@@ -623,6 +626,40 @@ mod tests {
         assert!(!loaded.settings.general.cluster.own_listener());
         let wal = "/var/hyperledger/production/orderer/etcdraft/wal";
         assert_eq!(loaded.settings.wal_dir(), Path::new(wal));
+    }
+
+    /// Every key but those named here: what the file shows is what an orderer without it does.
+    #[test]
+    fn our_own_file_holds_the_defaults() {
+        let raw = |file: &Path| {
+            let loaded: Loaded<Settings> = load(file, "ORDERER", &Variables::new()).unwrap();
+            loaded.settings
+        };
+        let shipped = raw(&our_own());
+        let (_folder, empty) = written("");
+        let mut expected = raw(&empty);
+        let own = |text: &str| text.to_owned();
+        // Where TLS files lie, for whoever switches TLS on.
+        let tls = &mut expected.general.tls;
+        (tls.private_key, tls.certificate) = (own("tls/server.key"), own("tls/server.crt"));
+        tls.root_cas = vec![own("tls/ca.crt")];
+        // Without a file these endpoints take any port; with TLS the second one wants certificates.
+        expected.operations.listen_address = own("127.0.0.1:8443");
+        expected.admin.listen_address = own("127.0.0.1:9443");
+        expected.admin.tls.client_auth_required = true;
+        // Said in words what an empty value means.
+        let default = expected.clone();
+        let ledger = &default.file_ledger.location;
+        let consensus = &mut expected.consensus;
+        consensus.wal_dir = format!("{ledger}/etcdraft/wal");
+        consensus.snap_dir = format!("{ledger}/etcdraft/snapshot");
+        consensus.eviction_suspicion = own("10m");
+        assert_eq!(shipped.wal_dir(), default.wal_dir());
+        let suspicion = |settings: &Settings| settings.consensus.eviction_suspicion().unwrap();
+        assert_eq!(suspicion(&shipped), suspicion(&default));
+
+        let text = |settings: &Settings| serde_norway::to_string(settings).unwrap();
+        assert_eq!(text(&shipped), text(&expected));
     }
 
     #[test]

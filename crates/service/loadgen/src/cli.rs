@@ -16,7 +16,7 @@ use crate::commits::{self, Commits};
 use crate::connections;
 use crate::load::{Counters, Run, Settings, Work};
 use crate::plan::Plan;
-use crate::processes::{self, Watched};
+use crate::processes::Watched;
 use crate::report::{Counted, Report};
 use crate::target::{Overrides, Target};
 
@@ -140,11 +140,11 @@ async fn measure(arguments: BenchArgs) -> Result<Report, BenchError> {
         watched.names().join(", ")
     );
     let run = Arc::new(run);
-    let before = watched.times();
+    let watch = watched.watch();
     let start = Instant::now();
     run.drive().await;
     drain(&run.commits).await;
-    let cpu_us = processes::used_us(&before, &watched.times());
+    let cpu_us = watch.stop();
     let report = Report::of(counted(&run, start, cpu_us));
     if let Some(watcher) = watcher {
         watcher.abort();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use selvage_client::{ClientError, Gateway, Invocation, Peer, PeerAdmin, User};
 
 use crate::data_dir::is_held;
+use crate::shell;
 
 /// How long asking what there is may take: the error is known already.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -43,10 +44,14 @@ impl Origin {
     fn deploy(&self, channel: &str, chaincode: &str) -> String {
         match self {
             Self::Data(data) => format!(
-                "selvage deploy --data {} --channel {channel} {chaincode} FOLDER",
-                data.display()
+                "{} deploy --data {} --channel {channel} {chaincode} FOLDER",
+                shell::program(),
+                shell::quoted(data)
             ),
-            Self::Profile(_) => format!("selvage deploy --channel {channel} {chaincode} FOLDER"),
+            Self::Profile(_) => format!(
+                "{} deploy --channel {channel} {chaincode} FOLDER",
+                shell::program()
+            ),
         }
     }
 
@@ -182,8 +187,9 @@ fn away(error: &ClientError, origin: &Origin) -> String {
             data.join("instances").display()
         ),
         Origin::Data(data) => format!(
-            "the network is not running ({text}); start it with: selvage up --detach --data {}",
-            data.display()
+            "the network is not running ({text}); start it with: {} up --detach --data {}",
+            shell::program(),
+            shell::quoted(data)
         ),
         Origin::Profile(path) => format!(
             "the peer cannot be reached ({text}); see whether the network that {} describes runs",
@@ -370,7 +376,8 @@ mod tests {
         let data = Origin::Data(dir.path().to_owned());
         let text = away(&error, &data);
         let start = format!(
-            "start it with: selvage up --detach --data {}",
+            "start it with: {} up --detach --data {}",
+            shell::program(),
             dir.path().display()
         );
         assert!(
@@ -399,18 +406,18 @@ mod tests {
         let failed = failed(&error);
         let origin = Origin::Data("/d".into());
         let all = |names: &[&str]| Some(names.iter().map(|n| (*n).to_owned()).collect());
+        let deploy = format!(
+            "it has: other; name one with --chaincode, or deploy it with: {} deploy --data /d \
+             --channel channel assets FOLDER",
+            shell::program()
+        );
         for (channels, chaincodes, wanted) in [
             (
                 all(&["one", "two"]),
                 None,
                 "no channel channel; it has: one, two;",
             ),
-            (
-                all(&["channel"]),
-                all(&["other"]),
-                "it has: other; name one with --chaincode, or deploy it with: selvage deploy --data \
-                 /d --channel channel assets FOLDER",
-            ),
+            (all(&["channel"]), all(&["other"]), &deploy),
             (
                 all(&["channel"]),
                 all(&[]),

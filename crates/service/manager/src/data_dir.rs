@@ -146,7 +146,7 @@ mod tests {
         let error = DataDir::open(dir.path()).expect_err("taken folder");
         let text = error.to_string();
         assert!(text.contains(&std::process::id().to_string()), "{text}");
-        assert!(text.contains("selvage down"), "{text}");
+        assert!(text.contains(" down --data "), "{text}");
         drop(first);
         DataDir::open(dir.path()).expect("free again");
     }

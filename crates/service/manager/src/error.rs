@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use selvage_manager_api::{ApiError, ErrorCode};
 
+use crate::shell;
+
 /// What can go wrong while the manager starts or works.
 #[derive(Debug, thiserror::Error)]
 pub enum ManagerError {
@@ -21,8 +23,10 @@ pub enum ManagerError {
     },
     /// The folder belongs to a running manager.
     #[error(
-        "{path} is in use by a manager with process id {pid}; stop it with `selvage down --data \
-         {path}` or choose another folder with --data"
+        "{path} is in use by a manager with process id {pid}; stop it with `{} down --data {}` or \
+         choose another folder with --data",
+        shell::program(),
+        shell::quoted(.path)
     )]
     Locked {
         /// The data folder.

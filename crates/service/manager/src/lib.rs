@@ -12,6 +12,7 @@
 //!   join`, `peer lifecycle chaincode …`);
 //! * `chaincode`: zips and packages installed and instantiated, and what the peers have;
 //! * `http`: the server; `browser`: the block browser behind it;
+//! * [`shell`]: lines that a person copies;
 //! * `up` and `control`: what `selvage up`, `selvage down` and `selvage deploy` do.
 
 mod access;
@@ -36,6 +37,7 @@ mod portal;
 mod random;
 mod sample;
 mod service;
+pub mod shell;
 mod store;
 mod up;
 

@@ -20,6 +20,7 @@ use crate::network::keys::{self, USER};
 use crate::random;
 use crate::sample::SAMPLE_NAME;
 use crate::service::Manager;
+use crate::shell;
 use crate::store::{InstanceRow, InstanceState, OperationFilter, OperationRow};
 
 /// Name of the instance.
@@ -115,8 +116,10 @@ impl UpReport {
         let path = data.join(REPORT_FILE);
         if !path.exists() {
             return Err(ManagerError::Option(format!(
-                "there is no network in {}; make one with `selvage up --data {0}`",
-                data.display()
+                "there is no network in {}; make one with: {} up --detach --data {}",
+                data.display(),
+                shell::program(),
+                shell::quoted(data)
             )));
         }
         serde_json::from_slice(&read_limited(&path, 64 * 1024)?).map_err(|e| {
