@@ -183,6 +183,7 @@ impl Stub<'_> {
         match function {
             "get" => ok(self.get("", &args[0]).await?),
             "getKeyPolicy" => ok(self.get_policy("", &args[0]).await?),
+            "hang" => std::future::pending().await,
             "del" => {
                 for key in args {
                     self.delete(Type::DelState, "", key).await?;
