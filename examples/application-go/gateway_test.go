@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -72,6 +73,39 @@ func TestSubmitThenEvaluate(t *testing.T) {
 	if asset.ID != id || asset.Owner != "Tom" {
 		t.Fatalf("read %s", value)
 	}
+}
+
+func TestLargeValue(t *testing.T) {
+	_, channel, contract := connected(t)
+	key, value := NewID(), strings.Repeat(NewID()[:8], 1<<20)
+	_, commit, err := contract.SubmitAsync("Put", client.WithArguments(key, value))
+	if err != nil {
+		t.Fatal(err)
+	}
+	outcome, err := commit.Status()
+	if err != nil || !outcome.Successful {
+		t.Fatalf("%+v, %v", outcome, err)
+	}
+	read, err := contract.EvaluateTransaction("Get", key)
+	if err != nil || string(read) != value {
+		t.Fatalf("%d bytes came back, %v", len(read), err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	blocks, err := channel.BlockEvents(ctx, client.WithStartBlock(outcome.BlockNumber))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, ok := <-blocks
+	if !ok {
+		t.Fatal("the block did not come")
+	}
+	for _, transaction := range block.GetData().GetData() {
+		if bytes.Contains(transaction, []byte(value)) {
+			return
+		}
+	}
+	t.Fatalf("the value is not in block %d", outcome.BlockNumber)
 }
 
 func TestCommitStatus(t *testing.T) {

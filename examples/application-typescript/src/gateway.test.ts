@@ -69,6 +69,27 @@ describe('transactions', () => {
         assert.equal((await commit.getStatus()).successful, true);
     });
 
+    test('a value of 8 MB goes in, comes back and is in the block', async () => {
+        const key = `large-${randomUUID()}`;
+        const value = randomUUID().slice(0, 8).repeat(1024 * 1024);
+        const commit = await contract.submitAsync('Put', { arguments: [key, value] });
+        const { blockNumber, successful } = await commit.getStatus();
+        assert.ok(successful);
+        const read = text.decode(await contract.evaluateTransaction('Get', key));
+        assert.ok(read === value, `${read.length} bytes came back`);
+        const blocks = await channel.getBlockEvents({ startBlock: blockNumber });
+        try {
+            for await (const block of blocks) {
+                const data = block.getData()?.getDataList_asU8() ?? [];
+                assert.ok(data.some((transaction) => Buffer.from(transaction).includes(value)));
+                return;
+            }
+        } finally {
+            blocks.close();
+        }
+        assert.fail('the block did not come');
+    });
+
     test('pages, history and ranges', async () => {
         const ids = [newId(), newId(), newId()].sort();
         for (const id of ids) {
@@ -346,10 +367,12 @@ describe('events', () => {
     test('blocks and filtered blocks', async () => {
         const commit = await contract.submitAsync('CreateAsset', { arguments: [newId(), 'red', '1', 'Tom', '1'] });
         const { blockNumber } = await commit.getStatus();
+        const seen: string[] = [];
         const blocks = await channel.getBlockEvents({ startBlock: blockNumber });
         try {
             for await (const block of blocks) {
                 assert.equal(block.getHeader()?.getNumber(), Number(blockNumber));
+                seen.push('block');
                 break;
             }
         } finally {
@@ -360,10 +383,12 @@ describe('events', () => {
             for await (const block of filtered) {
                 const ids = block.getFilteredTransactionsList().map((t) => t.getTxid());
                 assert.ok(ids.includes(commit.getTransactionId()));
+                seen.push('filtered block');
                 break;
             }
         } finally {
             filtered.close();
         }
+        assert.deepEqual(seen, ['block', 'filtered block']);
     });
 });
