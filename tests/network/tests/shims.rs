@@ -115,7 +115,8 @@ impl Probe<'_> {
     async fn calls(&self, other: &str) {
         let key = format!("from-{}", self.own);
         for (channel, value) in [("", "1"), (self.channel, "2")] {
-            let call = ["Call", other, channel, "Put", &key, value];
+            let put = json!(["Put", key, value]).to_string();
+            let call = ["Call", other, channel, &put];
             let (tx_id, result) = self.submit(&call).await;
             let answer: Value = serde_json::from_str(&result).unwrap();
             let expected = json!({ "status": 200, "message": "", "payload": tx_id });
@@ -123,7 +124,8 @@ impl Probe<'_> {
             assert_eq!(self.get(other, &key).await, value);
             assert_eq!(self.get(self.own, &key).await, "", "not its own key");
         }
-        let call = ["Call", other, self.channel, "Get", &key];
+        let get = json!(["Get", key]).to_string();
+        let call = ["Call", other, self.channel, &get];
         let answer = self.read(self.own, &call).await.unwrap();
         let answer: Value = serde_json::from_str(&answer).unwrap();
         assert_eq!(answer["payload"], "2");
@@ -135,7 +137,7 @@ impl Probe<'_> {
             Ok(answer) => {
                 let answer: Value = serde_json::from_str(&answer).unwrap();
                 assert_eq!(answer["status"], 500, "{answer}");
-                answer["message"].as_str().unwrap().to_owned()
+                answer["payload"].as_str().unwrap().to_owned()
             }
             Err(text) => text,
         }
@@ -143,13 +145,15 @@ impl Probe<'_> {
 
     async fn calls_in_vain(&self, other: &str) {
         // What the other contract refuses is for the caller to judge.
-        let call = ["Call", other, "", "Fail", "as it was asked to"];
+        let fail = r#"["Fail","as it was asked to"]"#;
+        let call = ["Call", other, "", fail];
         let answer = self.read(self.own, &call).await.unwrap();
         let expected = json!({ "status": 500, "message": "as it was asked to", "payload": "" });
         assert_eq!(serde_json::from_str::<Value>(&answer).unwrap(), expected);
 
         let failed = "INVOKE_CHAINCODE failed: transaction ID: ";
-        let call = ["Call", "nothing", "", "Get", "x"];
+        let get = r#"["Get","x"]"#;
+        let call = ["Call", "nothing", "", get];
         let text = self.called_in_vain(&call).await;
         let undefined = format!(
             ": execute failed: invalid invocation: [channel {}] failed to get chaincode container \
@@ -157,7 +161,7 @@ impl Probe<'_> {
             self.channel
         );
         says(&text, &[failed, &undefined]);
-        let call = ["Call", other, "nowhere", "Get", "x"];
+        let call = ["Call", other, "nowhere", get];
         let unknown = ": Failed to get policy manager for channel [nowhere]";
         says(&self.called_in_vain(&call).await, &[failed, unknown]);
     }
@@ -175,7 +179,8 @@ impl Probe<'_> {
         let refused = Code::EndorsementPolicyFailure;
         assert_eq!(self.endorsed_by(&one, &put).await, refused);
 
-        self.submit(&["Guard", "guarded", first]).await;
+        let only = |org: &str| json!([org]).to_string();
+        self.submit(&["Guard", "guarded", &only(first)]).await;
         assert_eq!(guardians("guarded").await, json!([first]));
         assert_eq!(self.endorsed_by(&one, &put).await, Code::Valid);
         let put = ["Put", "guarded", "3"];
@@ -185,7 +190,8 @@ impl Probe<'_> {
         assert_eq!(self.endorsed_by(&one, &put).await, refused, "another key");
 
         // Whoever may change the key may hand it on, and nobody else.
-        let hand_on = ["Guard", "guarded", second];
+        let to = only(second);
+        let hand_on = ["Guard", "guarded", &to];
         assert_eq!(self.endorsed_by(&two, &hand_on).await, refused);
         assert_eq!(self.endorsed_by(&one, &hand_on).await, Code::Valid);
         assert_eq!(guardians("guarded").await, json!([second]));
@@ -197,7 +203,8 @@ impl Probe<'_> {
 
         let mut both = [first, second];
         both.sort();
-        let share = ["Guard", "guarded", second, first];
+        let share = json!([second, first]).to_string();
+        let share = ["Guard", "guarded", &share];
         self.submit(&share).await;
         assert_eq!(guardians("guarded").await, json!(both));
         let put = ["Put", "guarded", "5"];

@@ -1,4 +1,4 @@
-// Command probe asks the peer for what the asset contracts never ask for.
+// Command probe asks the peer for what the asset contracts never ask for. Lists are JSON.
 package main
 
 import (
@@ -37,10 +37,10 @@ func run(stub shim.ChaincodeStubInterface, function string, args []string) ([]by
 		return stub.GetState(args[0])
 	case function == "Fail" && len(args) == 1:
 		return nil, fmt.Errorf("%s", args[0])
-	case function == "Call" && len(args) >= 2:
-		return call(stub, args[0], args[1], args[2:])
-	case function == "Guard" && len(args) >= 2:
-		return nil, guard(stub, args[0], args[1:])
+	case function == "Call" && len(args) == 3:
+		return call(stub, args[0], args[1], args[2])
+	case function == "Guard" && len(args) == 2:
+		return nil, guard(stub, args[0], args[1])
 	case function == "Guardians" && len(args) == 1:
 		return guardians(stub, args[0])
 	case function == "Dice":
@@ -51,12 +51,16 @@ func run(stub shim.ChaincodeStubInterface, function string, args []string) ([]by
 }
 
 // call calls another chaincode, and passes on what it said.
-func call(stub shim.ChaincodeStubInterface, chaincode, channel string, args []string) ([]byte, error) {
-	var list [][]byte
-	for _, arg := range args {
-		list = append(list, []byte(arg))
+func call(stub shim.ChaincodeStubInterface, chaincode, channel, list string) ([]byte, error) {
+	var strings []string
+	if err := json.Unmarshal([]byte(list), &strings); err != nil {
+		return nil, err
 	}
-	answer := stub.InvokeChaincode(chaincode, list, channel)
+	var args [][]byte
+	for _, arg := range strings {
+		args = append(args, []byte(arg))
+	}
+	answer := stub.InvokeChaincode(chaincode, args, channel)
 	return json.Marshal(map[string]any{
 		"status":  answer.GetStatus(),
 		"message": answer.GetMessage(),
@@ -65,7 +69,11 @@ func call(stub shim.ChaincodeStubInterface, chaincode, channel string, args []st
 }
 
 // guard has a peer of each of these organisations endorse whatever changes the key.
-func guard(stub shim.ChaincodeStubInterface, key string, orgs []string) error {
+func guard(stub shim.ChaincodeStubInterface, key, list string) error {
+	var orgs []string
+	if err := json.Unmarshal([]byte(list), &orgs); err != nil {
+		return err
+	}
 	policy, err := statebased.NewStateEP(nil)
 	if err != nil {
 		return err

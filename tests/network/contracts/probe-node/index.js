@@ -4,7 +4,7 @@ const { randomUUID } = require('node:crypto');
 const { Contract } = require('fabric-contract-api');
 const { KeyEndorsementPolicy } = require('fabric-shim');
 
-/** Asks the peer for what the asset contracts never ask for. */
+/** Asks the peer for what the asset contracts never ask for. Lists are JSON. */
 class Probe extends Contract {
     /** Answers with the id of the transaction it runs in. */
     async Put(ctx, key, value) {
@@ -21,15 +21,16 @@ class Probe extends Contract {
     }
 
     /** Calls another chaincode, and passes on what it said. */
-    async Call(ctx, chaincode, channel, ...args) {
+    async Call(ctx, chaincode, channel, list) {
+        const args = JSON.parse(list);
         const { status, message, payload } = await ctx.stub.invokeChaincode(chaincode, args, channel);
         return JSON.stringify({ status, message, payload: payload.toString() });
     }
 
     /** Has a peer of each of these organisations endorse whatever changes the key. */
-    async Guard(ctx, key, ...orgs) {
+    async Guard(ctx, key, orgs) {
         const policy = new KeyEndorsementPolicy();
-        policy.addOrgs('PEER', ...orgs);
+        policy.addOrgs('PEER', ...JSON.parse(orgs));
         await ctx.stub.setStateValidationParameter(key, policy.getPolicy());
     }
 
