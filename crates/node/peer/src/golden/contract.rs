@@ -172,6 +172,7 @@ impl Stub<'_> {
                 })
             }
             "info" => ok(self.info()),
+            "hang" => std::future::pending().await,
             name if name.contains("rivate") || name == "hashPut" => {
                 self.on_private(name, args).await
             }
@@ -183,7 +184,6 @@ impl Stub<'_> {
         match function {
             "get" => ok(self.get("", &args[0]).await?),
             "getKeyPolicy" => ok(self.get_policy("", &args[0]).await?),
-            "hang" => std::future::pending().await,
             "del" => {
                 for key in args {
                     self.delete(Type::DelState, "", key).await?;
