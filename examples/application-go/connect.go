@@ -15,6 +15,9 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
+// messageMax is the largest message Fabric sends; gRPC's own limit for what it receives is 4 MB.
+const messageMax = 100 * 1024 * 1024
+
 // Network is the part of what `selvage up --detach --json` prints that an application needs.
 type Network struct {
 	Channel   string `json:"channel"`
@@ -63,7 +66,9 @@ func Open(network *Network) (*Connection, error) {
 		return nil, errors.New(network.Gateway.TLSCA + " has no certificate")
 	}
 	transport := credentials.NewClientTLSFromCert(roots, network.Gateway.Hostname)
-	connection, err := grpc.NewClient(network.Gateway.Endpoint, grpc.WithTransportCredentials(transport))
+	connection, err := grpc.NewClient(network.Gateway.Endpoint,
+		grpc.WithTransportCredentials(transport),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageMax)))
 	if err != nil {
 		return nil, err
 	}

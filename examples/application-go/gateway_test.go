@@ -1,15 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hyperledger/fabric-gateway/pkg/client"
+	"github.com/hyperledger/fabric-gateway/pkg/hash"
 	"github.com/hyperledger/fabric-protos-go-apiv2/gateway"
 	"github.com/hyperledger/fabric-protos-go-apiv2/peer"
 	"google.golang.org/grpc/codes"
@@ -72,6 +75,39 @@ func TestSubmitThenEvaluate(t *testing.T) {
 	}
 }
 
+func TestLargeValue(t *testing.T) {
+	_, channel, contract := connected(t)
+	key, value := NewID(), strings.Repeat(NewID()[:8], 1<<20)
+	_, commit, err := contract.SubmitAsync("Put", client.WithArguments(key, value))
+	if err != nil {
+		t.Fatal(err)
+	}
+	outcome, err := commit.Status()
+	if err != nil || !outcome.Successful {
+		t.Fatalf("%+v, %v", outcome, err)
+	}
+	read, err := contract.EvaluateTransaction("Get", key)
+	if err != nil || string(read) != value {
+		t.Fatalf("%d bytes came back, %v", len(read), err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	blocks, err := channel.BlockEvents(ctx, client.WithStartBlock(outcome.BlockNumber))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, ok := <-blocks
+	if !ok {
+		t.Fatal("the block did not come")
+	}
+	for _, transaction := range block.GetData().GetData() {
+		if bytes.Contains(transaction, []byte(value)) {
+			return
+		}
+	}
+	t.Fatalf("the value is not in block %d", outcome.BlockNumber)
+}
+
 func TestCommitStatus(t *testing.T) {
 	_, _, contract := connected(t)
 	_, commit, err := contract.SubmitAsync("CreateAsset", client.WithArguments(NewID(), "red", "1", "Tom", "1"))
@@ -87,8 +123,12 @@ func TestCommitStatus(t *testing.T) {
 	}
 }
 
+// notEndorsed is how the Go client prints an endorsement that the first peer refused.
+const notEndorsed = "endorse error: rpc error: code = Aborted desc = failed to endorse transaction, " +
+	"see attached details for more info\nDetails:\n  - Address: "
+
 func TestContractErrorOnSubmit(t *testing.T) {
-	_, _, contract := connected(t)
+	network, _, contract := connected(t)
 	_, err := contract.SubmitTransaction("TransferAsset", "missing", "Ann")
 	var refused *client.EndorseError
 	if !errors.As(err, &refused) {
@@ -97,7 +137,12 @@ func TestContractErrorOnSubmit(t *testing.T) {
 	if code := status.Code(err); code != codes.Aborted {
 		t.Fatalf("code %v", code)
 	}
-	if said := details(err); !strings.Contains(said, "chaincode response 500, the asset missing does not exist") {
+	if !strings.HasPrefix(err.Error(), notEndorsed) {
+		t.Fatalf("text %q", err)
+	}
+	said := details(err)
+	reason := ": chaincode response 500, the asset missing does not exist"
+	if !strings.HasPrefix(said, network.Gateway.MspID+" ") || !strings.HasSuffix(said, reason) {
 		t.Fatalf("details %q", said)
 	}
 }
@@ -108,17 +153,82 @@ func TestContractErrorOnEvaluate(t *testing.T) {
 	if code := status.Code(err); code != codes.Unknown {
 		t.Fatalf("code %v of %v", code, err)
 	}
-	if said := details(err); !strings.Contains(said, "the asset missing does not exist") {
+	const reason = "chaincode response 500, the asset missing does not exist"
+	if text := status.Convert(err).Message(); text != "evaluate call to endorser returned error: "+reason {
+		t.Fatalf("text %q", text)
+	}
+	if said := details(err); !strings.HasSuffix(said, ": "+reason) {
 		t.Fatalf("details %q", said)
+	}
+}
+
+// refused expects an error with this code and exactly this text, whatever the client puts before it.
+func refused(t *testing.T, err error, code codes.Code, text string) {
+	t.Helper()
+	if status.Code(err) != code || !strings.HasSuffix(err.Error(), " desc = "+text) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestUnknownNames(t *testing.T) {
+	network, channel, contract := connected(t)
+	missing := channel.GetContract("nosuchchaincode")
+	where := "chaincode nosuchchaincode in channel " + network.Channel
+	_, err := missing.SubmitTransaction("Anything")
+	refused(t, err, codes.FailedPrecondition, "no combination of peers can be derived which satisfy the "+
+		"endorsement policy: No metadata was found for "+where)
+	_, err = missing.EvaluateTransaction("Anything")
+	refused(t, err, codes.FailedPrecondition, "no peers available to evaluate "+where)
+	_, err = contract.Submit("TransferAsset", client.WithArguments("x", "Ann"),
+		client.WithEndorsingOrganizations("NoSuchMSP"))
+	refused(t, err, codes.Unavailable, "failed to find any endorsing peers for org(s): NoSuchMSP")
+}
+
+// notCommitted expects a transaction that was ordered and found invalid.
+func notCommitted(t *testing.T, err error, code peer.TxValidationCode) {
+	t.Helper()
+	var invalid *client.CommitError
+	if !errors.As(err, &invalid) {
+		t.Fatalf("got %v", err)
+	}
+	said := fmt.Sprintf("transaction %s failed to commit with status code %d (%s)", invalid.TransactionID, code, code)
+	if invalid.Code != code || len(invalid.TransactionID) != 64 || err.Error() != said {
+		t.Fatalf("got %q with code %v", err, invalid.Code)
+	}
+}
+
+func owner(t *testing.T, contract *client.Contract, id string) string {
+	t.Helper()
+	value, err := contract.EvaluateTransaction("ReadAsset", id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asset struct{ Owner string }
+	if err := json.Unmarshal(value, &asset); err != nil {
+		t.Fatal(err)
+	}
+	return asset.Owner
+}
+
+func TestTooFewEndorsements(t *testing.T) {
+	network, _, contract := connected(t)
+	id := NewID()
+	_, err := contract.Submit("CreateAsset", client.WithArguments(id, "blue", "5", "Tom", "100"),
+		client.WithEndorsingOrganizations(network.Gateway.MspID))
+	notCommitted(t, err, peer.TxValidationCode_ENDORSEMENT_POLICY_FAILURE)
+	exists, err := contract.EvaluateTransaction("AssetExists", id)
+	if err != nil || string(exists) != "false" {
+		t.Fatalf("exists %s, %v", exists, err)
 	}
 }
 
 func TestConflictingTransactions(t *testing.T) {
 	_, _, contract := connected(t)
 	id := create(t, contract)
+	owners := []string{"Ann", "Bob"}
 	var commits []*client.Commit
 	var endorsed []*client.Transaction
-	for _, owner := range []string{"Ann", "Bob"} {
+	for _, owner := range owners {
 		proposal, err := contract.NewProposal("TransferAsset", client.WithArguments(id, owner))
 		if err != nil {
 			t.Fatal(err)
@@ -137,15 +247,60 @@ func TestConflictingTransactions(t *testing.T) {
 		commits = append(commits, commit)
 	}
 	codesSeen := map[peer.TxValidationCode]int{}
-	for _, commit := range commits {
+	winner := ""
+	for i, commit := range commits {
 		outcome, err := commit.Status()
 		if err != nil {
 			t.Fatal(err)
 		}
 		codesSeen[outcome.Code]++
+		if outcome.Successful {
+			winner = owners[i]
+		}
 	}
 	if codesSeen[peer.TxValidationCode_VALID] != 1 || codesSeen[peer.TxValidationCode_MVCC_READ_CONFLICT] != 1 {
 		t.Fatalf("codes %v", codesSeen)
+	}
+	if now := owner(t, contract, id); now != winner {
+		t.Fatalf("%s has it, not %s", now, winner)
+	}
+}
+
+// A second session of the user transfers the asset, and lets another transfer pass between its
+// endorsement and its submission.
+func TestConflictOnSubmit(t *testing.T) {
+	network, _, contract := connected(t)
+	id := create(t, contract)
+	user, sign, err := identityOf(network)
+	if err != nil {
+		t.Fatal(err)
+	}
+	connection, err := Open(network)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(connection.Close)
+	signatures := 0
+	gateway, err := client.Connect(user, client.WithHash(hash.SHA256), client.WithClientConnection(connection.grpc),
+		client.WithSign(func(digest []byte) ([]byte, error) {
+			signatures++
+			// The first one is for the proposal, the second one for the endorsed transaction.
+			if signatures == 2 {
+				if _, err := contract.SubmitTransaction("TransferAsset", id, "Bob"); err != nil {
+					return nil, err
+				}
+			}
+			return sign(digest)
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { gateway.Close() })
+	late := gateway.GetNetwork(network.Channel).GetContract(network.Chaincode)
+	_, err = late.SubmitTransaction("TransferAsset", id, "Ann")
+	notCommitted(t, err, peer.TxValidationCode_MVCC_READ_CONFLICT)
+	if now := owner(t, contract, id); now != "Bob" {
+		t.Fatalf("%s has it", now)
 	}
 }
 

@@ -3,6 +3,9 @@ import { connect, type Gateway, hash, signers } from '@hyperledger/fabric-gatewa
 import * as crypto from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
+/** The largest message Fabric sends. gRPC's own limit for what it receives is 4 MB. */
+const MESSAGE_MAX = 100 * 1024 * 1024;
+
 /** The part of what `selvage up --detach --json` prints that an application needs. */
 export interface Network {
     channel: string;
@@ -44,6 +47,7 @@ export function open(network: Network, overrides: Overrides = {}): Connection {
     const { gateway: at } = network;
     const client = new grpc.Client(at.endpoint, grpc.credentials.createSsl(readFileSync(at.tls_ca)), {
         'grpc.ssl_target_name_override': at.hostname,
+        'grpc.max_receive_message_length': MESSAGE_MAX,
         'grpc.keepalive_time_ms': 300_000,
         'grpc.keepalive_timeout_ms': 8_000,
         'grpc.keepalive_permit_without_calls': 1,

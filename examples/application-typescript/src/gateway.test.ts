@@ -3,13 +3,17 @@ import * as grpc from '@grpc/grpc-js';
 import {
     checkpointers,
     CommitError,
+    connect,
     EndorseError,
+    type Gateway,
     GatewayError,
+    hash,
+    signers,
     StatusCode,
 } from '@hyperledger/fabric-gateway';
 import assert from 'node:assert/strict';
-import { randomUUID } from 'node:crypto';
-import { mkdtempSync } from 'node:fs';
+import { createPrivateKey, generateKeyPairSync, randomUUID } from 'node:crypto';
+import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
@@ -65,6 +69,27 @@ describe('transactions', () => {
         assert.equal((await commit.getStatus()).successful, true);
     });
 
+    test('a value of 8 MB goes in, comes back and is in the block', async () => {
+        const key = `large-${randomUUID()}`;
+        const value = randomUUID().slice(0, 8).repeat(1024 * 1024);
+        const commit = await contract.submitAsync('Put', { arguments: [key, value] });
+        const { blockNumber, successful } = await commit.getStatus();
+        assert.ok(successful);
+        const read = text.decode(await contract.evaluateTransaction('Get', key));
+        assert.ok(read === value, `${read.length} bytes came back`);
+        const blocks = await channel.getBlockEvents({ startBlock: blockNumber });
+        try {
+            for await (const block of blocks) {
+                const data = block.getData()?.getDataList_asU8() ?? [];
+                assert.ok(data.some((transaction) => Buffer.from(transaction).includes(value)));
+                return;
+            }
+        } finally {
+            blocks.close();
+        }
+        assert.fail('the block did not come');
+    });
+
     test('pages, history and ranges', async () => {
         const ids = [newId(), newId(), newId()].sort();
         for (const id of ids) {
@@ -92,110 +117,193 @@ describe('transactions', () => {
     });
 });
 
+/** What stands in the error itself when the peer that was asked first did not endorse. */
+const NOT_ENDORSED = '10 ABORTED: failed to endorse transaction, see attached details for more info';
+
+/** Expects an endorsement failure, and that every detail says who refused and matches `reason`. */
+async function notEndorsed(submitting: Promise<unknown>, reason: RegExp): Promise<void> {
+    await assert.rejects(submitting, (error) => {
+        assert.ok(error instanceof EndorseError, String(error));
+        assert.equal(error.code, grpc.status.ABORTED);
+        assert.equal(error.message, NOT_ENDORSED);
+        assert.match(error.details[0]?.message ?? 'no details', reason);
+        for (const detail of error.details) {
+            assert.equal(detail.mspId, network.gateway.msp_id);
+            assert.match(detail.address, /:\d+$/);
+        }
+        return true;
+    });
+}
+
+/** Expects a refusal with this code and exactly this text. */
+async function refused(calling: Promise<unknown>, code: grpc.status, message: string): Promise<void> {
+    await assert.rejects(calling, (error) => {
+        assert.ok(error instanceof GatewayError, String(error));
+        assert.equal(error.code, code);
+        assert.equal(error.message, `${code} ${grpc.status[code]}: ${message}`);
+        return true;
+    });
+}
+
+/** Expects that the transaction was ordered and found invalid. */
+async function notCommitted(submitting: Promise<unknown>, code: number, name: string): Promise<void> {
+    await assert.rejects(submitting, (error) => {
+        assert.ok(error instanceof CommitError, String(error));
+        assert.equal(error.code, code);
+        const { transactionId } = error;
+        assert.match(transactionId, /^[0-9a-f]{64}$/);
+        const said = `Transaction ${transactionId} failed to commit with status code ${code} (${name})`;
+        assert.equal(error.message, said);
+        return true;
+    });
+}
+
+/** A session of the same user that does something else between endorsing and submitting. */
+function interrupted(action: () => Promise<unknown>): Gateway {
+    const { cert, key, msp_id: mspId } = network.gateway;
+    const sign = signers.newPrivateKeySigner(createPrivateKey(readFileSync(key)));
+    let signatures = 0;
+    return connect({
+        client: connection.client,
+        identity: { mspId, credentials: readFileSync(cert) },
+        hash: hash.sha256,
+        signer: async (digest) => {
+            signatures += 1;
+            // The first one is for the proposal, the second one for the endorsed transaction.
+            if (signatures === 2) {
+                await action();
+            }
+            return sign(digest);
+        },
+    });
+}
+
 describe('failures', () => {
     test('a contract error on submit names the peer and the message', async () => {
         const id = newId();
-        await assert.rejects(contract.submitTransaction('TransferAsset', id, 'Ann'), (error) => {
-            assert.ok(error instanceof EndorseError);
-            assert.equal(error.code, grpc.status.ABORTED);
-            assert.ok(error.details.length > 0);
-            for (const detail of error.details) {
-                assert.match(detail.message, new RegExp(`chaincode response 500, the asset ${id} does not exist`));
-                assert.ok(detail.address && detail.mspId);
-            }
-            return true;
-        });
+        const reason = new RegExp(`^chaincode response 500, the asset ${id} does not exist$`);
+        await notEndorsed(contract.submitTransaction('TransferAsset', id, 'Ann'), reason);
     });
 
     test('a contract error on evaluate', async () => {
         const id = newId();
+        const said = `chaincode response 500, the asset ${id} does not exist`;
         await assert.rejects(contract.evaluateTransaction('ReadAsset', id), (error) => {
             assert.ok(error instanceof GatewayError);
             assert.equal(error.code, grpc.status.UNKNOWN);
-            assert.match(error.details[0]?.message ?? '', /chaincode response 500, the asset .* does not exist/);
+            assert.equal(error.message, `2 UNKNOWN: evaluate call to endorser returned error: ${said}`);
+            assert.deepEqual(
+                error.details.map((detail) => detail.message),
+                [said],
+            );
             return true;
         });
     });
 
     test('a function that does not exist', async () => {
-        await assert.rejects(contract.submitTransaction('NoSuchFunction'), (error) => {
-            assert.ok(error instanceof EndorseError);
-            assert.match(error.details[0]?.message ?? '', /NoSuchFunction/);
-            return true;
-        });
+        const reason = /^chaincode response 500, .*NoSuchFunction/;
+        await notEndorsed(contract.submitTransaction('NoSuchFunction'), reason);
     });
 
     test('a chaincode that does not exist', async () => {
         const missing = channel.getContract('nosuchchaincode');
-        await assert.rejects(missing.submitTransaction('Anything'), (error) => {
-            assert.ok(error instanceof GatewayError);
-            const said = [error.message, ...error.details.map((d) => d.message)].join('\n');
-            assert.match(said, /nosuchchaincode/);
-            return true;
-        });
+        const where = `chaincode nosuchchaincode in channel ${network.channel}`;
+        await refused(
+            missing.submitTransaction('Anything'),
+            grpc.status.FAILED_PRECONDITION,
+            'no combination of peers can be derived which satisfy the endorsement policy: ' +
+                `No metadata was found for ${where}`,
+        );
+        await refused(
+            missing.evaluateTransaction('Anything'),
+            grpc.status.FAILED_PRECONDITION,
+            `no peers available to evaluate ${where}`,
+        );
     });
 
     test('a channel that does not exist', async () => {
         const missing = connection.gateway.getNetwork('nosuchchannel').getContract(network.chaincode);
-        await assert.rejects(missing.evaluateTransaction('ReadAsset', 'x'), (error) => {
-            assert.ok(error instanceof GatewayError);
-            const said = [error.message, ...error.details.map((d) => d.message)].join('\n');
-            assert.match(said, /nosuchchannel/);
-            return true;
-        });
+        await refused(
+            missing.evaluateTransaction('ReadAsset', 'x'),
+            grpc.status.UNAVAILABLE,
+            'failed to get config for channel [nosuchchannel]: ' +
+                'could not get last config for channel nosuchchannel',
+        );
+    });
+
+    test('an organisation that has no peers', async () => {
+        const proposal = { arguments: ['x', 'Ann'], endorsingOrganizations: ['NoSuchMSP'] };
+        await refused(
+            contract.submit('TransferAsset', proposal),
+            grpc.status.UNAVAILABLE,
+            'failed to find any endorsing peers for org(s): NoSuchMSP',
+        );
+    });
+
+    test('one organisation endorses where the policy asks for two: ENDORSEMENT_POLICY_FAILURE', async () => {
+        const id = newId();
+        const alone = {
+            arguments: [id, 'blue', '5', 'Tom', '100'],
+            endorsingOrganizations: [network.gateway.msp_id],
+        };
+        const { ENDORSEMENT_POLICY_FAILURE: code } = StatusCode;
+        await notCommitted(contract.submit('CreateAsset', alone), code, 'ENDORSEMENT_POLICY_FAILURE');
+        const exists = await contract.evaluateTransaction('AssetExists', id);
+        assert.equal(text.decode(exists), 'false');
     });
 
     test('two transactions that read and write the same key: one is MVCC_READ_CONFLICT', async () => {
         const id = newId();
         await contract.submitTransaction('CreateAsset', id, 'blue', '5', 'Tom', '100');
         // Both are endorsed against the same version before either is ordered.
+        const owners = ['Ann', 'Bob'];
         const endorsed = await Promise.all(
-            ['Ann', 'Bob'].map((owner) => contract.newProposal('TransferAsset', { arguments: [id, owner] }).endorse()),
+            owners.map((owner) => contract.newProposal('TransferAsset', { arguments: [id, owner] }).endorse()),
         );
         const commits = await Promise.all(endorsed.map((transaction) => transaction.submit()));
         const statuses = await Promise.all(commits.map((commit) => commit.getStatus()));
         const codes = statuses.map((status) => status.code).sort((a, b) => a - b);
         assert.deepEqual(codes, [StatusCode.VALID, StatusCode.MVCC_READ_CONFLICT]);
+        for (const [i, status] of statuses.entries()) {
+            assert.equal(status.successful, status.code === StatusCode.VALID);
+            assert.equal(status.transactionId, endorsed[i]?.getTransactionId());
+        }
+        const winner = owners[statuses.findIndex((status) => status.successful)];
+        const asset = JSON.parse(text.decode(await contract.evaluateTransaction('ReadAsset', id)));
+        assert.equal(asset.Owner, winner);
     });
 
     test('submitTransaction turns an invalid commit into a CommitError', async () => {
         const id = newId();
         await contract.submitTransaction('CreateAsset', id, 'blue', '5', 'Tom', '100');
-        const results = await Promise.allSettled(
-            Array.from({ length: 8 }, (_, i) => contract.submitTransaction('TransferAsset', id, `owner${i}`)),
-        );
-        const failed = results.filter((r): r is PromiseRejectedResult => r.status === 'rejected');
-        assert.ok(results.some((r) => r.status === 'fulfilled'));
-        for (const { reason } of failed) {
-            if (reason instanceof CommitError) {
-                assert.equal(reason.code, StatusCode.MVCC_READ_CONFLICT);
-            } else {
-                // The two peers endorsed on both sides of a commit, so their answers differ.
-                assert.ok(reason instanceof EndorseError, String(reason));
-                assert.equal(reason.code, grpc.status.ABORTED);
-            }
-        }
+        const gateway = interrupted(() => contract.submitTransaction('TransferAsset', id, 'Bob'));
+        const late = gateway.getNetwork(network.channel).getContract(network.chaincode);
+        const { MVCC_READ_CONFLICT: code } = StatusCode;
+        await notCommitted(late.submitTransaction('TransferAsset', id, 'Ann'), code, 'MVCC_READ_CONFLICT');
+        const asset = JSON.parse(text.decode(await contract.evaluateTransaction('ReadAsset', id)));
+        assert.equal(asset.Owner, 'Bob');
     });
 
     test('a stranger is refused', async () => {
         const stranger = open(network, { mspId: 'NoSuchMSP' });
         try {
-            const refused = stranger.gateway.getNetwork(network.channel).getContract(network.chaincode);
-            await assert.rejects(refused.submitTransaction('InitLedger'), GatewayError);
+            const denied = stranger.gateway.getNetwork(network.channel).getContract(network.chaincode);
+            const reason = /^error validating proposal: access denied: .* creator org unknown, creator is malformed$/;
+            await notEndorsed(denied.submitTransaction('InitLedger'), reason);
         } finally {
             stranger.close();
         }
     });
 
     test('a proposal signed with another key is refused', async () => {
-        const { privateKey } = await import('node:crypto').then((c) =>
-            c.generateKeyPairSync('ec', { namedCurve: 'P-256' }),
-        );
+        const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
         const key = Buffer.from(privateKey.export({ type: 'pkcs8', format: 'pem' }));
         const wrong = open(network, { key });
         try {
-            const refused = wrong.gateway.getNetwork(network.channel).getContract(network.chaincode);
-            await assert.rejects(refused.submitTransaction('InitLedger'), GatewayError);
+            const denied = wrong.gateway.getNetwork(network.channel).getContract(network.chaincode);
+            const own = network.gateway.msp_id;
+            const reason = new RegExp(`^error validating proposal: access denied: .* creator org \\[${own}\\]$`);
+            await notEndorsed(denied.submitTransaction('InitLedger'), reason);
         } finally {
             wrong.close();
         }
@@ -259,10 +367,12 @@ describe('events', () => {
     test('blocks and filtered blocks', async () => {
         const commit = await contract.submitAsync('CreateAsset', { arguments: [newId(), 'red', '1', 'Tom', '1'] });
         const { blockNumber } = await commit.getStatus();
+        const seen: string[] = [];
         const blocks = await channel.getBlockEvents({ startBlock: blockNumber });
         try {
             for await (const block of blocks) {
                 assert.equal(block.getHeader()?.getNumber(), Number(blockNumber));
+                seen.push('block');
                 break;
             }
         } finally {
@@ -273,10 +383,12 @@ describe('events', () => {
             for await (const block of filtered) {
                 const ids = block.getFilteredTransactionsList().map((t) => t.getTxid());
                 assert.ok(ids.includes(commit.getTransactionId()));
+                seen.push('filtered block');
                 break;
             }
         } finally {
             filtered.close();
         }
+        assert.deepEqual(seen, ['block', 'filtered block']);
     });
 });

@@ -13,17 +13,19 @@ use common::world::{
 };
 use common::{CHANNEL, Network, Tx, define, writes};
 use prost::Message;
-use selvage_env::Env;
+use selvage_env::{Env, ManualClock};
 use selvage_identity::SigningIdentity;
 use selvage_net::config::Variables;
-use selvage_net::deliver::{between, seek_envelope, specified};
+use selvage_net::deliver::{between, newest, oldest, only, seek_envelope, specified};
 use selvage_net::server::{Server, ServerOptions};
 use selvage_net::services::deliver_client::DeliverClient;
 use selvage_net::services::endorser_client::EndorserClient;
 use selvage_net::tls::ClientTls;
-use selvage_net::{CancellationToken, Endpoint, connect};
+use selvage_net::{CancellationToken, Endpoint, connect, tonic};
 use selvage_peer::config::Settings;
 use selvage_proto::common::{Envelope, Status};
+use selvage_proto::orderer::seek_info::SeekBehavior;
+use selvage_proto::orderer::{SeekInfo, SeekNextCommit, SeekPosition, seek_position};
 use selvage_proto::peer::deliver_response::Type;
 use selvage_proto::peer::{ChannelQueryResponse, TxValidationCode as Code};
 
@@ -31,7 +33,8 @@ use selvage_proto::peer::{ChannelQueryResponse, TxValidationCode as Code};
 async fn with_three_blocks(world: &World) -> (Running, Tx, CancellationToken) {
     let network = &world.network;
     let orderer = world.start_orderer().await;
-    let peer = world.start(&[]).await.expect("peer");
+    let metrics = [("CORE_METRICS_PROVIDER", "prometheus")];
+    let peer = world.start(&metrics).await.expect("peer");
     peer.channels.join(network.genesis.clone()).expect("join");
     let definition = define(network, "cc", "OR('OneMSP.peer')");
     world.push(vec![definition.seal()]);
@@ -73,6 +76,136 @@ async fn a_peer_pulls_commits_and_delivers() {
     assert_eq!(block.number(), 3);
     drop(live);
     orderer.cancel();
+    peer.stop().await;
+}
+
+/// The numbers of the blocks that a seek gets, and the closing status.
+async fn numbers(
+    mut client: DeliverClient<tonic::transport::Channel>,
+    envelope: Envelope,
+) -> (Vec<u64>, Status) {
+    let answers = client.deliver(request(envelope)).await.expect("call");
+    let mut answers = answers.into_inner();
+    let mut numbers = Vec::new();
+    loop {
+        let next = tokio::time::timeout(Duration::from_secs(20), next(&mut answers));
+        match next.await.expect("an answer in time") {
+            Type::Block(block) => numbers.push(block.number()),
+            Type::Status(status) => {
+                return (numbers, Status::try_from(status).expect("status"));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn next_commit() -> SeekPosition {
+    SeekPosition {
+        r#type: Some(seek_position::Type::NextCommit(SeekNextCommit {})),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_seek_form_is_answered() {
+    let world = World::new().await;
+    let signer = &world.network.two.client;
+    let (peer, _, orderer) = with_three_blocks(&world).await;
+    let client = world.client(&peer);
+    let no_waiting = |seek: SeekInfo| SeekInfo {
+        behavior: SeekBehavior::FailIfNotReady as i32,
+        ..seek
+    };
+    use Status::{BadRequest, NotFound, Success};
+    for (what, form, expected, status) in [
+        ("oldest", only(oldest()), &[0][..], Success),
+        ("newest", only(newest()), &[2], Success),
+        ("a number", only(specified(1)), &[1], Success),
+        ("all", between(oldest(), newest()), &[0, 1, 2], Success),
+        ("the end", between(specified(1), newest()), &[1, 2], Success),
+        ("newest on", between(newest(), specified(2)), &[2], Success),
+        ("to oldest", between(specified(1), oldest()), &[1], Success),
+        (
+            "to the next",
+            between(oldest(), next_commit()),
+            &[0],
+            Success,
+        ),
+        ("back", between(specified(2), specified(1)), &[], BadRequest),
+        ("beyond", only(specified(4)), &[], NotFound),
+        ("not yet", no_waiting(only(specified(3))), &[], NotFound),
+        ("the next", no_waiting(only(next_commit())), &[], NotFound),
+        (
+            "more",
+            no_waiting(between(specified(1), specified(9))),
+            &[1, 2],
+            NotFound,
+        ),
+    ] {
+        let got = numbers(client.clone(), seek(CHANNEL, &form, signer)).await;
+        assert_eq!(got, (expected.to_vec(), status), "{what}");
+    }
+    orderer.cancel();
+    peer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_readers_get_blocks_as_they_are_committed() {
+    let world = World::new().await;
+    let signer = &world.network.two.client;
+    let (peer, tx, orderer) = with_three_blocks(&world).await;
+    let client = world.client(&peer);
+    let mut readers = Vec::new();
+    for (form, expected) in [
+        (between(next_commit(), specified(4)), vec![3, 4]),
+        (between(newest(), specified(3)), vec![2, 3]),
+        (between(oldest(), specified(4)), vec![0, 1, 2, 3, 4]),
+    ] {
+        let envelope = seek(CHANNEL, &form, signer);
+        let reader = tokio::spawn(numbers(client.clone(), envelope));
+        readers.push((reader, expected));
+    }
+    // They have their places before there is anything new.
+    let placed = tokio::time::timeout(Duration::from_secs(20), async {
+        while requests(&peer).await < readers.len() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    placed.await.expect("the requests never came");
+    for _ in 0..2 {
+        world.push(vec![tx.seal()]);
+    }
+    for (reader, expected) in readers {
+        let got = reader.await.expect("reader");
+        assert_eq!(got, (expected, Status::Success));
+    }
+    orderer.cancel();
+    peer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clocks_may_be_almost_a_quarter_of_an_hour_off() {
+    let world = World::new().await;
+    let network = &world.network;
+    let peer = world.start(&[]).await.expect("peer");
+    peer.channels.join(network.genesis.clone()).expect("join");
+    let client = world.client(&peer);
+    let env = Env::real();
+    let signer = ClientSigner(network.one.client.clone());
+    for (minutes, expected) in [
+        (-16, (vec![], Status::BadRequest)),
+        (-14, (vec![0], Status::Success)),
+        (14, (vec![0], Status::Success)),
+        (16, (vec![], Status::BadRequest)),
+    ] {
+        let clock = ManualClock::new(env.clock.unix_nanos() + minutes * 60_000_000_000);
+        let rng = env.rng.as_ref();
+        let envelope = seek_envelope(CHANNEL, &only(oldest()), &signer, None, &clock, rng);
+        assert_eq!(
+            numbers(client.clone(), envelope).await,
+            expected,
+            "{minutes}"
+        );
+    }
     peer.stop().await;
 }
 
@@ -303,6 +436,30 @@ async fn an_orderer_is_found_under_another_address() {
     peer.stop().await;
 }
 
+/// A page of the operations endpoint, headers included.
+async fn get(peer: &Running, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let address = peer.operations.expect("operations");
+    let mut stream = tokio::net::TcpStream::connect(address)
+        .await
+        .expect("connect");
+    let text = format!("GET {path} HTTP/1.1\r\nHost: peer\r\nConnection: close\r\n\r\n");
+    stream.write_all(text.as_bytes()).await.expect("request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answer");
+    answer
+}
+
+/// How many requests for blocks have their place in the channel, or had one.
+async fn requests(peer: &Running) -> usize {
+    let line = format!(
+        "deliver_requests_received{{channel=\"{CHANNEL}\",filtered=\"false\",data_type=\"block\"}} "
+    );
+    let metrics = get(peer, "/metrics").await;
+    let count = metrics.lines().find_map(|l| l.strip_prefix(&line));
+    count.map_or(0, |count| count.parse().expect("a count"))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn operators_see_health_and_version() {
     let world = World::new().await;
@@ -313,18 +470,7 @@ async fn operators_see_health_and_version() {
     peer.channels
         .join(world.network.genesis.clone())
         .expect("join");
-    let address = peer.operations.expect("operations");
-    let get = async |path: &str| {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let mut stream = tokio::net::TcpStream::connect(address)
-            .await
-            .expect("connect");
-        let text = format!("GET {path} HTTP/1.1\r\nHost: peer\r\nConnection: close\r\n\r\n");
-        stream.write_all(text.as_bytes()).await.expect("request");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("answer");
-        answer
-    };
+    let get = async |path: &str| get(&peer, path).await;
     let health = get("/healthz").await;
     assert!(
         health.starts_with("HTTP/1.1 200") && health.contains("\"status\":\"OK\""),

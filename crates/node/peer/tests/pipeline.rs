@@ -6,15 +6,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::{CHANNEL, Network, Tx, sign_block, writes};
+use common::{CHANNEL, Network, Tx, results, sign_block, writes};
 use prost::Message;
 use selvage_env::Env;
+use selvage_identity::SigningIdentity;
 use selvage_ledger::LedgerOptions;
 use selvage_net::CancellationToken;
 use selvage_peer::channels::{Channels, JoinError, PeerChannel};
 use selvage_peer::committer::{Committer, CommitterOptions, OfferError};
 use selvage_peer::validator::Validator;
 use selvage_proto::common::{Block, BlockMetadataIndex};
+use selvage_proto::kvrwset::range_query_info::ReadsInfo;
+use selvage_proto::kvrwset::{KvRead, KvrwSet, QueryReads, RangeQueryInfo};
 use selvage_proto::peer::TxValidationCode as Code;
 
 fn open(dir: &Path) -> Channels {
@@ -157,6 +160,72 @@ async fn a_definition_counts_from_the_next_block_on() {
             .expect("defined")
             .sequence,
         1
+    );
+    committer.finish().await;
+}
+
+/// What the ledger finds out comes last: a conflict counts where nothing else is wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conflicts_come_after_everything_else() {
+    let (network, dir) = (Network::new(), tempfile::tempdir().expect("folder"));
+    let channels = open(dir.path());
+    let channel = channels.join(network.genesis.clone()).expect("join");
+    let committer = start(&channel);
+    // As if the key and the range had been read before the first write.
+    let stale = KvRead {
+        key: "k".to_owned(),
+        version: None,
+    };
+    let nothing = RangeQueryInfo {
+        start_key: "a".to_owned(),
+        end_key: "z".to_owned(),
+        itr_exhausted: true,
+        reads_info: Some(ReadsInfo::RawReads(QueryReads::default())),
+    };
+    let tx = |set: &KvrwSet, endorsers: &[&Arc<SigningIdentity>]| {
+        let set = results(&[("_lifecycle", set.clone())]);
+        Tx::new(&network.one.client, endorsers, "_lifecycle", &set)
+    };
+    let both = [&network.one.peer, &network.two.peer];
+    let key = KvrwSet {
+        reads: vec![stale],
+        ..Default::default()
+    };
+    let range = KvrwSet {
+        range_queries_info: vec![nothing],
+        ..Default::default()
+    };
+    let key_and_range = KvrwSet {
+        reads: key.reads.clone(),
+        ..range.clone()
+    };
+    let conflict = tx(&key, &both);
+    let second = vec![
+        tx(&range, &both).seal(),
+        tx(&key_and_range, &both).seal(),
+        conflict.seal(),
+        // Its id was used by a transaction that was good until the ledger looked at it.
+        conflict.seal(),
+        tx(&key_and_range, &both[..1]).seal(),
+    ];
+    let first = network.block(&network.genesis, vec![lifecycle(&network, "k").seal()]);
+    let second = network.block(&first, second);
+    let mut commits = channel.subscribe();
+    committer.offer(first).await.expect("block 1");
+    committer.offer(second).await.expect("block 2");
+    let announced = commits.recv().await.expect("announcement");
+    assert_eq!(announced.transactions[0].code, Code::Valid);
+    let announced = commits.recv().await.expect("announcement");
+    let codes: Vec<Code> = announced.transactions.iter().map(|tx| tx.code).collect();
+    assert_eq!(
+        codes,
+        [
+            Code::PhantomReadConflict,
+            Code::MvccReadConflict,
+            Code::MvccReadConflict,
+            Code::DuplicateTxid,
+            Code::EndorsementPolicyFailure,
+        ]
     );
     committer.finish().await;
 }

@@ -12,7 +12,8 @@ use selvage_peer::validator::ValidateError;
 use selvage_proto::common::{Envelope, HeaderType, Payload};
 use selvage_proto::kvrwset::KvrwSet;
 use selvage_proto::peer::{
-    ChaincodeEvent, Transaction, TransactionAction, TxValidationCode as Code,
+    ChaincodeActionPayload, ChaincodeEvent, ProposalResponsePayload, Transaction,
+    TransactionAction, TxValidationCode as Code,
 };
 
 #[test]
@@ -348,6 +349,252 @@ fn duplicates() {
         "a used id counts before the results",
         broken.seal(),
         duplicate,
+    );
+}
+
+#[test]
+fn configurations() {
+    let bench = Bench::new();
+    let mut config = bench.good();
+    config.channel.r#type = HeaderType::Config as i32;
+    let invalid = Code::InvalidConfigTransaction;
+    bench.check("no data", config.seal_data(Bytes::new()), invalid);
+    // Its id is no hash, as in the blocks of an orderer: nobody looks at it.
+    config.channel.tx_id = "00".into();
+    bench.check("no data, any id", config.seal_data(Bytes::new()), invalid);
+    let error = bench
+        .codes(vec![config.seal_data(Bytes::from_static(b"\xff"))])
+        .expect_err("no configuration");
+    assert!(
+        matches!(error, ValidateError::MalformedConfig { .. }),
+        "{error:?}"
+    );
+}
+
+/// Breaks a good transaction in each way and looks at the code.
+fn check_broken(bench: &Bench, cases: &[Case<'_>]) {
+    for (what, change, code) in cases {
+        let mut tx = bench.good();
+        change(&mut tx);
+        bench.check(what, tx.seal(), *code);
+    }
+}
+
+/// Leaves one endorser where the policy asks for two.
+fn alone(tx: &mut Tx) {
+    tx.endorsers.truncate(1);
+}
+
+// The tests of two faults go through Fabric's order: each has a fault and one that comes later, and
+// the first counts.
+
+#[test]
+fn two_faults_in_headers() {
+    let bench = Bench::new();
+    let other = |tx: &mut Tx| tx.creator = bench.network.two.client.clone();
+    let wrong_id = |tx: &mut Tx| tx.channel.tx_id = "00".into();
+    let kind = |tx: &mut Tx, kind: HeaderType| tx.channel.r#type = kind as i32;
+    let unreadable = Envelope {
+        payload: Bytes::from_static(b"\xff"),
+        signature: Bytes::new(),
+    };
+    let unreadable = unreadable.encode_to_vec().into();
+    bench.check("payload, then signature", unreadable, Code::BadPayload);
+    let cases: [Case<'_>; 4] = [
+        (
+            "type, then signature",
+            &|tx| {
+                kind(tx, HeaderType::Message);
+                other(tx);
+            },
+            Code::BadCommonHeader,
+        ),
+        (
+            "signature, then a type that peers do not take",
+            &|tx| {
+                other(tx);
+                kind(tx, HeaderType::ConfigUpdate);
+            },
+            Code::BadCreatorSignature,
+        ),
+        (
+            "signature, then id",
+            &|tx| {
+                other(tx);
+                wrong_id(tx);
+            },
+            Code::BadCreatorSignature,
+        ),
+        (
+            "a type that peers do not take, then id",
+            &|tx| {
+                kind(tx, HeaderType::ConfigUpdate);
+                wrong_id(tx);
+            },
+            Code::UnsupportedTxPayload,
+        ),
+    ];
+    check_broken(&bench, &cases);
+    let without_data = |what: &str, change: &dyn Fn(&mut Tx), code: Code| {
+        let mut tx = bench.good();
+        change(&mut tx);
+        bench.check(what, tx.seal_data(Bytes::new()), code);
+    };
+    let unsigned = |tx: &mut Tx| {
+        other(tx);
+        kind(tx, HeaderType::Config);
+    };
+    let what = "signature, then no configuration";
+    without_data(what, &unsigned, Code::BadCreatorSignature);
+    let what = "id, then no transaction";
+    without_data(what, &wrong_id, Code::BadProposalTxid);
+}
+
+#[test]
+fn two_faults_in_actions() {
+    let bench = Bench::new();
+    let garbage = Bytes::from_static(b"\xff");
+    let cases: [Case<'_>; 4] = [
+        (
+            "extension, then results",
+            &|tx| {
+                tx.channel.extension = garbage.clone();
+                tx.action.results = garbage.clone();
+            },
+            Code::BadHeaderExtension,
+        ),
+        (
+            "results, then no name asked",
+            &|tx| {
+                tx.action.results = garbage.clone();
+                tx.extension.chaincode_id = None;
+            },
+            Code::BadRwset,
+        ),
+        (
+            "no name ran, then an empty one asked",
+            &|tx| {
+                tx.action.chaincode_id = None;
+                tx.extension.chaincode_id = Some(Default::default());
+            },
+            Code::InvalidOtherReason,
+        ),
+        (
+            "another name, then an event",
+            &|tx| {
+                tx.action.chaincode_id.as_mut().expect("id").name = "easy".into();
+                tx.action.events = garbage.clone();
+            },
+            Code::InvalidChaincode,
+        ),
+    ];
+    check_broken(&bench, &cases);
+
+    let good = bench.good();
+    let mut answered = good.endorsed();
+    let mut payload = ChaincodeActionPayload::decode(answered.payload).expect("payload");
+    let endorsed = payload.action.as_mut().expect("action");
+    let answer = endorsed.proposal_response_payload.clone();
+    let mut answer = ProposalResponsePayload::decode(answer).expect("answer");
+    answer.extension = garbage.clone();
+    endorsed.proposal_response_payload = answer.encode_to_vec().into();
+    endorsed.endorsements.clear();
+    answered.payload = payload.encode_to_vec().into();
+    let transaction = Transaction {
+        actions: vec![answered],
+    };
+    let sealed = good.seal_data(transaction.encode_to_vec().into());
+    let what = "answer, then no endorsers";
+    bench.check(what, sealed, Code::BadResponsePayload);
+}
+
+#[test]
+fn two_faults_before_the_policy() {
+    let bench = Bench::new();
+    let twice = results(&[("cc", KvrwSet::default()), ("cc", KvrwSet::default())]);
+    let twice = Bytes::from(twice.encode_to_vec());
+    let rename = |tx: &mut Tx| {
+        for id in [&mut tx.extension.chaincode_id, &mut tx.action.chaincode_id] {
+            id.as_mut().expect("id").name = "undefined".into();
+        }
+    };
+    let cases: [Case<'_>; 5] = [
+        (
+            "event, then a namespace twice",
+            &|tx| {
+                tx.action.events = Bytes::from_static(b"\xff");
+                tx.action.results = twice.clone();
+            },
+            Code::InvalidOtherReason,
+        ),
+        (
+            "a namespace twice, then an undefined chaincode",
+            &|tx| {
+                tx.action.results = twice.clone();
+                rename(tx);
+            },
+            Code::IllegalWriteset,
+        ),
+        (
+            "a namespace twice, then too few endorsers",
+            &|tx| {
+                tx.action.results = twice.clone();
+                alone(tx);
+            },
+            Code::IllegalWriteset,
+        ),
+        (
+            "an undefined chaincode, then too few endorsers of another",
+            &|tx| {
+                rename(tx);
+                alone(tx);
+            },
+            Code::InvalidChaincode,
+        ),
+        (
+            "too few endorsers, then an undefined chaincode that is written to",
+            &|tx| {
+                let mut set = results(&[("cc", KvrwSet::default())]);
+                let more = writes("undefined", &[("k", "v")]);
+                set.ns_rwset.extend(more.ns_rwset);
+                tx.action.results = set.encode_to_vec().into();
+                alone(tx);
+            },
+            Code::EndorsementPolicyFailure,
+        ),
+    ];
+    check_broken(&bench, &cases);
+}
+
+#[test]
+fn two_faults_one_of_them_a_used_id() {
+    let mut bench = Bench::new();
+    let good = bench.good();
+    let mut wrong_id = good.clone();
+    wrong_id.channel.tx_id = "00".into();
+    let transaction = Transaction::default();
+    let unanswered = good.seal_data(transaction.encode_to_vec().into());
+    let mut headless = good.clone();
+    headless.channel.extension = Bytes::from_static(b"\xff");
+    let mut few = good.clone();
+    alone(&mut few);
+    bench.world.known.insert(good.id().to_owned());
+    bench.world.known.insert("00".to_owned());
+    bench.check("id, then used", wrong_id.seal(), Code::BadProposalTxid);
+    let invalid = Code::InvalidEndorserTransaction;
+    bench.check("no action, then used", unanswered, invalid);
+    let duplicate = Code::DuplicateTxid;
+    bench.check("used, then extension", headless.seal(), duplicate);
+    bench.check("used, then too few endorsers", few.seal(), duplicate);
+
+    // In its block, only a copy that is good otherwise is a copy.
+    let good = bench.good();
+    let mut few = good.clone();
+    alone(&mut few);
+    bench.check_all(
+        "too few endorsers, then twice in the block",
+        vec![good.seal(), few.seal(), good.seal()],
+        &[Code::Valid, Code::EndorsementPolicyFailure, duplicate],
     );
 }
 

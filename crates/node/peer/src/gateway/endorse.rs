@@ -17,6 +17,7 @@ use selvage_proto::peer::{
     TransactionAction,
 };
 
+use super::deadline::Deadline;
 use super::errors::with_details;
 use super::plan::{Endorser, Plan};
 use super::{Gateway, interest_in};
@@ -26,8 +27,8 @@ use crate::endorser::decode;
 /// A proposal as far as the gateway looks into it.
 pub(super) struct Opened {
     pub(super) channel_id: String,
-    /// The chaincode of the invocation, if it names one.
-    pub(super) chaincode: Option<String>,
+    /// The chaincode of the invocation, or which part of its name is missing.
+    pub(super) chaincode: Result<String, &'static str>,
     pub(super) has_transient: bool,
     header: Header,
     payload: ChaincodeProposalPayload,
@@ -42,14 +43,18 @@ impl Opened {
             decode(&proposal.payload, "ChaincodeProposalPayload")?;
         let invocation: ChaincodeInvocationSpec =
             decode(&payload.input, "ChaincodeInvocationSpec")?;
-        let spec = invocation.chaincode_spec;
         Ok(Self {
             channel_id: channel.channel_id,
-            chaincode: spec.and_then(|s| s.chaincode_id).map(|id| id.name),
+            chaincode: chaincode_of(invocation),
             has_transient: !payload.transient_map.is_empty(),
             header,
             payload,
         })
+    }
+
+    /// The chaincode's name; empty where there is none, which no peer can run.
+    fn chaincode_name(&self) -> &str {
+        self.chaincode.as_deref().unwrap_or_default()
     }
 
     /// The transaction that carries the endorsements, for the client to sign.
@@ -83,8 +88,18 @@ impl Opened {
     }
 }
 
+fn chaincode_of(invocation: ChaincodeInvocationSpec) -> Result<String, &'static str> {
+    let spec = invocation.chaincode_spec.ok_or("spec")?;
+    let id = spec.chaincode_id.ok_or("id")?;
+    Some(id.name).filter(|name| !name.is_empty()).ok_or("name")
+}
+
 impl Gateway {
-    pub(super) async fn endorse(&self, request: EndorseRequest) -> Result<EndorseResponse, Status> {
+    pub(super) async fn endorse(
+        &self,
+        request: EndorseRequest,
+        deadline: Deadline,
+    ) -> Result<EndorseResponse, Status> {
         let signed = request.proposed_transaction.unwrap_or_default();
         if signed.proposal_bytes.is_empty() {
             let text = "the proposed transaction must contain a signed proposal";
@@ -95,18 +110,21 @@ impl Gateway {
         let channel = channel.as_deref();
         let orgs = &request.endorsing_organizations;
         let mut plan = if orgs.is_empty() {
-            self.plan_from_first(channel, &opened, &signed).await?
+            let planning = self.plan_from_first(channel, &opened, &signed);
+            let passed = "endorsement timeout expired while collecting first endorsement";
+            deadline.hold(passed, planning).await??
         } else {
             // The client answers for these organisations satisfying the policy.
-            let chaincode = opened.chaincode.as_deref().unwrap_or_default();
-            self.plan_for_orgs(channel, chaincode, orgs)
+            self.plan_for_orgs(channel, opened.chaincode_name(), orgs)
                 .map_err(Status::unavailable)?
         };
         while !plan.is_complete() {
             let Some(endorsers) = plan.endorsers() else {
                 break;
             };
-            plan = self.collect(channel, plan, endorsers, &signed).await;
+            let collecting = self.collect(channel, plan, endorsers, &signed);
+            let passed = "endorsement timeout expired while collecting endorsements";
+            plan = deadline.hold(passed, collecting).await?;
         }
         let (payload, endorsements) = plan.finish().map_err(|details| {
             let text = "failed to collect enough transaction endorsements, see attached details \
@@ -174,7 +192,7 @@ impl Gateway {
         signed: &SignedProposal,
     ) -> Result<Plan, Status> {
         let id = opened.channel_id.as_str();
-        let default = interest_in(opened.chaincode.as_deref().unwrap_or_default());
+        let default = interest_in(opened.chaincode_name());
         let chaincode = &default.chaincodes[0].name;
         let own = [self.local_msp_id().to_owned()];
         let mut plan = match self.plan_for_orgs(channel, chaincode, &own) {

@@ -7,8 +7,11 @@ use bytes::Bytes;
 use prost::Message;
 use selvage_net::tonic::{Code, Status};
 use selvage_proto::gateway::{EvaluateRequest, EvaluateResponse};
-use selvage_proto::peer::{ChaincodeAction, ProposalResponse, ProposalResponsePayload, Response};
+use selvage_proto::peer::{
+    ChaincodeAction, ProposalResponse, ProposalResponsePayload, Response, SignedProposal,
+};
 
+use super::deadline::Deadline;
 use super::endorse::Opened;
 use super::errors::with_details;
 use super::plan::{Endorser, Plan};
@@ -19,6 +22,7 @@ impl Gateway {
     pub(super) async fn evaluate(
         &self,
         request: EvaluateRequest,
+        deadline: Deadline,
     ) -> Result<EvaluateResponse, Status> {
         let signed = request.proposed_transaction.unwrap_or_default();
         let invalid = |e: String| {
@@ -32,15 +36,11 @@ impl Gateway {
         if id.is_empty() {
             return Err(invalid("no channel id provided".to_owned()));
         }
-        let chaincode = opened
-            .chaincode
-            .clone()
-            .ok_or_else(|| invalid(format!("no chaincode id is provided, channel id [{id}]")))?;
-        if chaincode.is_empty() {
-            return Err(invalid(format!(
-                "no chaincode name is provided, channel id [{id}]"
-            )));
-        }
+        let chaincode = opened.chaincode.clone().map_err(|missing| {
+            invalid(format!(
+                "no chaincode {missing} is provided, channel id [{id}]"
+            ))
+        })?;
         let channel = self
             .channel(id)
             .ok_or_else(|| Status::unavailable(no_config(id)))?;
@@ -49,7 +49,7 @@ impl Gateway {
         if guarded {
             orgs = vec![self.local_msp_id().to_owned()];
         }
-        let mut plan = self
+        let plan = self
             .evaluators(&channel, &chaincode, &orgs)
             .ok_or_else(|| {
                 let reason =
@@ -62,11 +62,22 @@ impl Gateway {
                     false => reason,
                 })
             })?;
+        let asking = self.first_answer(&channel, plan, &signed);
+        deadline.hold("evaluate timeout expired", asking).await?
+    }
+
+    /// The answer of the first peer that gives one.
+    async fn first_answer(
+        &self,
+        channel: &PeerChannel,
+        mut plan: Plan,
+        signed: &SignedProposal,
+    ) -> Result<EvaluateResponse, Status> {
         let mut details = Vec::new();
         let mut code = Code::Unavailable;
         let mut next = plan.endorsers().and_then(|peers| peers.into_iter().next());
         while let Some(endorser) = next {
-            let trouble = match self.ask(Some(&channel), &endorser, &signed).await {
+            let trouble = match self.ask(Some(channel), &endorser, signed).await {
                 Ok(response) => {
                     return Ok(EvaluateResponse {
                         result: Some(result_of(response)),

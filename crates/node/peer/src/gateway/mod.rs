@@ -4,6 +4,7 @@
 //! It plans with [`crate::discovery`], endorses in this process where it can and over connections
 //! it keeps where it must, sends to the orderers, and waits for commits.
 
+mod deadline;
 mod endorse;
 mod errors;
 mod evaluate;

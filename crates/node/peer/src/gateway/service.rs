@@ -14,6 +14,7 @@ use selvage_proto::gateway::{
     SignedChaincodeEventsRequest, SignedCommitStatusRequest, SubmitRequest, SubmitResponse,
 };
 
+use super::deadline::Deadline;
 use super::{Gateway, events};
 use crate::endorser::{Caller, acl_check};
 use crate::report;
@@ -41,6 +42,11 @@ impl GatewayService {
 impl Gateway {
     /// May the signer of a request use a resource of the channel?
     fn check(&self, channel: &str, resource: &str, caller: &Caller) -> Result<(), Status> {
+        if channel.is_empty() {
+            let text = "Invalid channel ID name during check policy on signed data. Name must be \
+                        different from nil.";
+            return Err(Status::permission_denied(text));
+        }
         let config = self.channel(channel).map(|c| c.config());
         let local = self.inner.planner.membership().chaincodes().local_msp();
         acl_check(local, channel, config.as_deref(), resource, caller)
@@ -50,6 +56,7 @@ impl Gateway {
     async fn commit_status(
         &self,
         signed: SignedCommitStatusRequest,
+        deadline: Deadline,
     ) -> Result<CommitStatusResponse, Status> {
         if signed.request.is_empty() {
             return Err(Status::invalid_argument(
@@ -76,7 +83,8 @@ impl Gateway {
         let channel = self
             .channel(id)
             .ok_or_else(|| Status::aborted(no_ledger(id)))?;
-        let status = channel.commit_status(&request.transaction_id).await;
+        let waiting = channel.commit_status(&request.transaction_id);
+        let status = deadline.hold("context deadline exceeded", waiting).await?;
         let status = status.map_err(|e| Status::aborted(report(&e)))?;
         Ok(CommitStatusResponse {
             result: status.code as i32,
@@ -129,40 +137,39 @@ impl GatewayApi for GatewayService {
         &self,
         request: Request<EndorseRequest>,
     ) -> Result<Response<EndorseResponse>, Status> {
-        self.gateway
-            .endorse(request.into_inner())
-            .await
-            .map(Response::new)
+        let deadline = Deadline::of(&request);
+        let answer = self.gateway.endorse(request.into_inner(), deadline).await;
+        answer.map(Response::new)
     }
 
     async fn submit(
         &self,
         request: Request<SubmitRequest>,
     ) -> Result<Response<SubmitResponse>, Status> {
-        self.gateway
-            .submit(request.into_inner())
-            .await
-            .map(Response::new)
+        let deadline = Deadline::of(&request);
+        let answer = self.gateway.submit(request.into_inner(), deadline).await;
+        answer.map(Response::new)
     }
 
     async fn commit_status(
         &self,
         request: Request<SignedCommitStatusRequest>,
     ) -> Result<Response<CommitStatusResponse>, Status> {
-        self.gateway
-            .commit_status(request.into_inner())
-            .await
-            .map(Response::new)
+        let deadline = Deadline::of(&request);
+        let answer = self
+            .gateway
+            .commit_status(request.into_inner(), deadline)
+            .await;
+        answer.map(Response::new)
     }
 
     async fn evaluate(
         &self,
         request: Request<EvaluateRequest>,
     ) -> Result<Response<EvaluateResponse>, Status> {
-        self.gateway
-            .evaluate(request.into_inner())
-            .await
-            .map(Response::new)
+        let deadline = Deadline::of(&request);
+        let answer = self.gateway.evaluate(request.into_inner(), deadline).await;
+        answer.map(Response::new)
     }
 
     async fn chaincode_events(

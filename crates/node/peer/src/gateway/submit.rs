@@ -15,6 +15,7 @@ use selvage_proto::common::{Envelope, Status as OrdererStatus};
 use selvage_proto::gateway::{ErrorDetail, SubmitRequest, SubmitResponse};
 use selvage_proto::orderer::BroadcastResponse;
 
+use super::deadline::Deadline;
 use super::errors::{go_text, with_details};
 use super::{Gateway, GatewayTimeouts, no_config};
 use crate::channels::PeerChannel;
@@ -23,6 +24,12 @@ use crate::report;
 
 /// What an orderer of a BFT cluster says to a transaction that another one passed on already.
 const EXISTS_ALREADY: &str = "failed to submit request: request already exists";
+
+/// Fabric's words for an orderer that does not answer in time, where one suffices.
+const TOO_LATE: &str = "rpc error: code = DeadlineExceeded desc = context deadline exceeded";
+
+/// The same where all are asked at once: Fabric calls off the calls that are left.
+const CALLED_OFF: &str = "rpc error: code = Canceled desc = context canceled";
 
 /// What an orderer says that has not joined the channel.
 const NOT_JOINED: &str = "channel does not exist";
@@ -105,7 +112,11 @@ impl OrdererConnections {
 }
 
 impl Gateway {
-    pub(super) async fn submit(&self, request: SubmitRequest) -> Result<SubmitResponse, Status> {
+    pub(super) async fn submit(
+        &self,
+        request: SubmitRequest,
+        deadline: Deadline,
+    ) -> Result<SubmitResponse, Status> {
         let transaction = request
             .prepared_transaction
             .ok_or_else(|| Status::invalid_argument("a prepared transaction is required"))?;
@@ -118,22 +129,24 @@ impl Gateway {
         let channel = self
             .channel(id)
             .ok_or_else(|| Status::failed_precondition(no_config(id)))?;
+        let nodes = self.inner.orderers.of(&channel);
+        if nodes.is_empty() {
+            return Err(Status::unavailable("no orderer nodes available"));
+        }
         let config = channel.config();
         let orderer = config.orderer().ok_or_else(|| {
             Status::not_found(format!(
                 "failed to create block deliverer for channel `{id}`, missing OrdererConfig"
             ))
         })?;
-        let nodes = self.inner.orderers.of(&channel);
-        if nodes.is_empty() {
-            return Err(Status::unavailable("no orderer nodes available"));
-        }
+        let passed = "submit timeout expired while broadcasting to ordering service";
         if orderer.consensus_type() == CONSENSUS_BFT {
             let size = config.orderer_endpoints().len();
-            self.submit_to_all(&nodes, size, transaction).await
+            let submitting = self.submit_to_all(&nodes, size, transaction);
+            deadline.hold(passed, submitting).await?
         } else {
-            self.submit_to_one(&nodes, &request.transaction_id, transaction)
-                .await
+            let submitting = self.submit_to_one(&nodes, &request.transaction_id, transaction);
+            deadline.hold(passed, submitting).await?
         }
     }
 
@@ -151,7 +164,8 @@ impl Gateway {
         let mut details = Vec::new();
         for i in 0..nodes.len() {
             let node = &nodes[(start + i) % nodes.len()];
-            let response = match self.broadcast(node, transaction.clone()).await {
+            let answer = self.broadcast(node, transaction.clone(), TOO_LATE).await;
+            let response = match answer {
                 Ok(response) => response,
                 Err(text) => {
                     details.push(node.detail(text));
@@ -186,7 +200,7 @@ impl Gateway {
         let mut answers: FuturesUnordered<_> = nodes
             .iter()
             .map(|node| async {
-                let answer = self.broadcast(node, transaction.clone()).await;
+                let answer = self.broadcast(node, transaction.clone(), CALLED_OFF).await;
                 let response = answer.map_err(|text| node.detail(text))?;
                 let known = response.status == OrdererStatus::ServiceUnavailable as i32
                     && response.info == EXISTS_ALREADY;
@@ -219,6 +233,7 @@ impl Gateway {
         &self,
         node: &OrdererNode,
         transaction: Envelope,
+        too_late: &str,
     ) -> Result<BroadcastResponse, String> {
         let mut client = node.client.clone();
         let exchange = async {
@@ -230,10 +245,7 @@ impl Gateway {
             Ok(Ok(Some(response))) => Ok(response),
             Ok(Ok(None)) => Err("EOF".to_owned()),
             Ok(Err(status)) => Err(go_text(&status)),
-            Err(_) => {
-                let text = "rpc error: code = DeadlineExceeded desc = context deadline exceeded";
-                Err(text.to_owned())
-            }
+            Err(_) => Err(too_late.to_owned()),
         }
     }
 }

@@ -172,6 +172,7 @@ impl Stub<'_> {
                 })
             }
             "info" => ok(self.info()),
+            "hang" => std::future::pending().await,
             name if name.contains("rivate") || name == "hashPut" => {
                 self.on_private(name, args).await
             }

@@ -55,12 +55,14 @@ impl Orderers for Nobody {
     }
 }
 
-struct Net {
-    corpus: PathBuf,
-    org1: GoldenPeer,
+/// A gateway with the peers behind it.
+pub(super) struct Net {
+    pub(super) corpus: PathBuf,
+    pub(super) org1: GoldenPeer,
     org2: GoldenPeer,
-    gateway: GatewayService,
-    stop: CancellationToken,
+    pub(super) gateway: GatewayService,
+    /// Stops the other peer.
+    pub(super) stop: CancellationToken,
 }
 
 impl Drop for Net {
@@ -71,6 +73,11 @@ impl Drop for Net {
 
 /// Two peers at the recorded height; the second one is reached over the network.
 async fn net(corpus: &Path, orderers: Vec<String>) -> Net {
+    net_with(corpus, orderers, Duration::from_secs(20)).await
+}
+
+/// The same, with a gateway that waits so long for other nodes.
+pub(super) async fn net_with(corpus: &Path, orderers: Vec<String>, patience: Duration) -> Net {
     let (org1, org2) = (
         GoldenPeer::new(corpus, "org1"),
         GoldenPeer::new(corpus, "org2"),
@@ -96,16 +103,15 @@ async fn net(corpus: &Path, orderers: Vec<String>) -> Net {
         started: 1,
     };
     let membership = Arc::new(Membership::new(own, org1.chaincodes.clone()));
-    let seconds = Duration::from_secs(20);
     let gateway = Gateway::new(GatewayParts {
         endorser: org1.endorser.clone(),
         planner: Arc::new(Planner::new(membership)),
         orderers: Arc::new(Nobody(orderers)),
         peers: Arc::new(OnePeer(address)),
         timeouts: GatewayTimeouts {
-            endorsement: seconds,
-            broadcast: seconds,
-            dial: seconds,
+            endorsement: patience,
+            broadcast: patience,
+            dial: Duration::from_secs(20),
         },
     });
     let gateway = GatewayService::new(gateway);
@@ -119,16 +125,20 @@ async fn net(corpus: &Path, orderers: Vec<String>) -> Net {
 }
 
 impl Net {
-    fn recorded<M: Message + Default>(&self, name: &str) -> M {
+    pub(super) fn recorded<M: Message + Default>(&self, name: &str) -> M {
         M::decode(read(self.corpus.join("gateway").join(name))).unwrap()
     }
 
-    fn both_at(&self, signed: &selvage_proto::peer::SignedProposal) {
+    pub(super) fn both_at(&self, signed: &selvage_proto::peer::SignedProposal) {
         self.org1.at_time_of(signed);
         self.org2.at_time_of(signed);
     }
 
-    fn ask(&self, chaincode: &str, list: &[&str]) -> selvage_proto::peer::SignedProposal {
+    pub(super) fn ask(
+        &self,
+        chaincode: &str,
+        list: &[&str],
+    ) -> selvage_proto::peer::SignedProposal {
         let user = identity(&self.corpus, "org1", "users", "User1");
         let ask = Ask {
             channel: "goldchannel",
@@ -160,7 +170,8 @@ impl Net {
     }
 }
 
-fn details(status: &Status) -> Vec<ErrorDetail> {
+/// What the status says of each node that failed.
+pub(super) fn details(status: &Status) -> Vec<ErrorDetail> {
     let status = rpc::Status::decode(status.details()).unwrap();
     let details = status.details.iter();
     details

@@ -9,6 +9,7 @@ mod evaluate;
 mod gateway;
 mod lifecycle;
 mod peer;
+mod refusals;
 mod streams;
 
 use std::path::PathBuf;
