@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -15,12 +16,14 @@ use serde::Deserialize;
 
 mod api;
 mod cases;
+mod load;
 mod nodes;
 mod site;
 mod volume;
 
 pub use api::Api;
 pub use cases::{Case, run_cases, says};
+pub use load::{Load, same_chain_everywhere};
 pub use nodes::{Node, chaincodes_of, kill_9, nodes_of, wait_for};
 pub use site::{now, refused_start};
 pub use volume::Volume;
@@ -92,6 +95,7 @@ pub struct UpGateway {
 /// A network that `selvage up` started in a folder of its own. Dropping it stops it.
 pub struct Service {
     folder: tempfile::TempDir,
+    environment: Vec<(OsString, OsString)>,
     up: Up,
 }
 
@@ -113,7 +117,7 @@ impl Service {
             .prefix("selvage-")
             .tempdir_in(parent)
             .unwrap();
-        Self::in_folder(folder, arguments)
+        Self::in_environment(folder, Vec::new(), arguments)
     }
 
     /// Goes on with what an earlier `selvage up` left in a folder.
@@ -121,18 +125,30 @@ impl Service {
     /// # Panics
     /// When it does not come up; the message has all it printed.
     pub fn resumed(folder: tempfile::TempDir) -> Self {
-        Self::in_folder(folder, &[])
+        Self::in_environment(folder, Vec::new(), &[])
     }
 
-    fn in_folder(folder: tempfile::TempDir, arguments: &[&str]) -> Self {
-        let output = up_in(folder.path(), arguments);
+    /// Starts a network in a folder; the service and all that it starts have these variables too.
+    ///
+    /// # Panics
+    /// When it does not come up; the message has all it printed.
+    pub fn in_environment(
+        folder: tempfile::TempDir,
+        environment: Vec<(OsString, OsString)>,
+        arguments: &[&str],
+    ) -> Self {
+        let output = up_with(folder.path(), &environment, arguments);
         if !output.status.success() {
             // Whatever an earlier start left must not outlive the test.
             down_in(folder.path());
         }
         let up = parse_up(&output);
         std::fs::write(folder.path().join("up.json"), &output.stdout).unwrap();
-        Self { folder, up }
+        Self {
+            folder,
+            environment,
+            up,
+        }
     }
 
     /// Runs `selvage up` once more on the same data.
@@ -140,7 +156,7 @@ impl Service {
     /// # Panics
     /// When it does not come up.
     pub fn up_again(&mut self) {
-        self.up = parse_up(&up_in(self.folder.path(), &[]));
+        self.up = parse_up(&up_with(self.folder.path(), &self.environment, &[]));
     }
 
     /// Stops the network; its data stays.
@@ -252,7 +268,12 @@ impl Drop for Service {
 /// # Panics
 /// When the binary does not start.
 pub fn up_in(folder: &Path, arguments: &[&str]) -> Output {
+    up_with(folder, &[], arguments)
+}
+
+fn up_with(folder: &Path, environment: &[(OsString, OsString)], arguments: &[&str]) -> Output {
     Command::new(binary("selvage"))
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .env("SELVAGE_BUILD_CACHE", folder.join("builds"))
         .args(["up", "--detach", "--json", "--data"])
         .arg(folder.join("data"))
