@@ -47,6 +47,7 @@ pub struct Machine {
     root: PathBuf,
     shadow: PathBuf,
     shim: PathBuf,
+    forget: Option<String>,
 }
 
 impl Machine {
@@ -65,18 +66,33 @@ impl Machine {
         let shadow = shadow.canonicalize()?;
         let shim = shadow.join("shim.so");
         fs::write(&shim, SHIM)?;
-        Ok(Self { root, shadow, shim })
+        Ok(Self {
+            root,
+            shadow,
+            shim,
+            forget: None,
+        })
+    }
+
+    /// A machine whose processes behave as if they left out every sync of a path with `part` in it
+    /// behind the root: for tests that must notice.
+    #[must_use]
+    pub fn forgetting(mut self, part: &str) -> Self {
+        self.forget = Some(part.to_owned());
+        self
     }
 
     /// The variables with which a process, and all that it starts, comes under the shim.
     pub fn environment(&self) -> Vec<(OsString, OsString)> {
-        [
-            ("LD_PRELOAD", &self.shim),
-            ("POWERCUT_ROOT", &self.root),
-            ("POWERCUT_SHADOW", &self.shadow),
-        ]
-        .map(|(name, value)| (name.into(), value.into()))
-        .into()
+        let mut variables: Vec<(OsString, OsString)> = vec![
+            ("LD_PRELOAD".into(), self.shim.clone().into()),
+            ("POWERCUT_ROOT".into(), self.root.clone().into()),
+            ("POWERCUT_SHADOW".into(), self.shadow.clone().into()),
+        ];
+        if let Some(part) = &self.forget {
+            variables.push(("POWERCUT_FORGET".into(), part.into()));
+        }
+        variables
     }
 
     /// Puts in place of all that `folder` holds, the root or a folder in it, what a power cut

@@ -6,6 +6,8 @@
  *
  *   POWERCUT_ROOT    folder whose files are watched; others are left alone
  *   POWERCUT_SHADOW  folder of the records, on the same machine, outside of the root
+ *   POWERCUT_FORGET  syncs of paths with this in them (behind the root) count for nothing, as if
+ *                    the program had left them out
  *
  * A record is named <device>-<inode>-<time of birth in ns>, all in hexadecimal: inode numbers are
  * given again, and the time of birth tells a file from the one that had its number before. The
@@ -39,13 +41,14 @@
 
 #define KEY_MAX 80
 
-static const char *root, *shadow;
+static const char *root, *shadow, *forget;
 static size_t root_len;
 
 __attribute__((constructor)) static void begin(void)
 {
 	root = getenv("POWERCUT_ROOT");
 	shadow = getenv("POWERCUT_SHADOW");
+	forget = getenv("POWERCUT_FORGET");
 	if (!root || !shadow)
 		root = NULL;
 	else
@@ -62,7 +65,8 @@ static void fail(const char *what, const char *on)
 static int is_watched(const char *path)
 {
 	return root && strncmp(path, root, root_len) == 0 &&
-	       (path[root_len] == '/' || path[root_len] == '\0');
+	       (path[root_len] == '/' || path[root_len] == '\0') &&
+	       !(forget && strstr(path + root_len, forget));
 }
 
 static void key_of(int folder, const char *name, char *key)

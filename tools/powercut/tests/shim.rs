@@ -166,14 +166,7 @@ struct Cut {
     losses: Losses,
 }
 
-/// Plays a scene and cuts the power.
-fn cut_after(scene: &str, outcome: Outcome) -> Cut {
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("root");
-    let shadow = folder.path().join("shadow");
-    fs::create_dir(&root).unwrap();
-    fs::create_dir(&shadow).unwrap();
-    let machine = Machine::new(&root, &shadow).unwrap();
+fn play(scene: &str, machine: &Machine) {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child", "--ignored", "--nocapture"])
         .envs(machine.environment())
@@ -182,6 +175,17 @@ fn cut_after(scene: &str, outcome: Outcome) -> Cut {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{scene}: {said}");
+}
+
+/// Plays a scene and cuts the power.
+fn cut_after(scene: &str, outcome: Outcome) -> Cut {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    let shadow = folder.path().join("shadow");
+    fs::create_dir(&root).unwrap();
+    fs::create_dir(&shadow).unwrap();
+    let machine = Machine::new(&root, &shadow).unwrap();
+    play(scene, &machine);
     let losses = machine.cut(&root, outcome).unwrap();
     Cut {
         _folder: folder,
@@ -225,6 +229,20 @@ fn only_what_was_synced_is_left() {
     check("volume", &["deep/", "deep/file: x"]);
     check("mapped", &["file: one-----"]);
     check("outside", &[]);
+}
+
+#[test]
+fn what_is_to_be_forgotten_does_not_count() {
+    let (root, shadow) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let machine = Machine::new(root.path(), shadow.path()).unwrap();
+    let machine = machine.forgetting("unlisted");
+    play("folders", &machine);
+    machine.cut(root.path(), Outcome::Least).unwrap();
+    let left = tree(root.path());
+    assert_eq!(
+        left,
+        ["listed/", "listed/empty/", "listed/file: x", "unlisted/"]
+    );
 }
 
 #[test]
