@@ -24,7 +24,7 @@ mod volume;
 pub use api::Api;
 pub use cases::{Case, run_cases, says};
 pub use load::{Load, same_chain_everywhere};
-pub use nodes::{Node, chaincodes_of, kill_9, nodes_of, wait_for};
+pub use nodes::{Node, all_of, chaincodes_of, kill_9, nodes_of, wait_for};
 pub use site::{now, refused_start};
 pub use volume::Volume;
 
@@ -272,14 +272,26 @@ pub fn up_in(folder: &Path, arguments: &[&str]) -> Output {
 }
 
 fn up_with(folder: &Path, environment: &[(OsString, OsString)], arguments: &[&str]) -> Output {
-    Command::new(binary("selvage"))
+    up_command(folder, environment, arguments).output().unwrap()
+}
+
+/// `selvage up --detach --json`, with these variables too.
+///
+/// # Panics
+/// When there is no binary.
+pub fn up_command(
+    folder: &Path,
+    environment: &[(OsString, OsString)],
+    arguments: &[&str],
+) -> Command {
+    let mut command = Command::new(binary("selvage"));
+    command
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .env("SELVAGE_BUILD_CACHE", folder.join("builds"))
         .args(["up", "--detach", "--json", "--data"])
         .arg(folder.join("data"))
-        .args(arguments)
-        .output()
-        .unwrap()
+        .args(arguments);
+    command
 }
 
 /// Runs `selvage` with these arguments on the data of an earlier `selvage up`.

@@ -5,11 +5,15 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use selvage_client::From;
-use selvage_network_tests::{Load, Service, kill_9, nodes_of, same_chain_everywhere, wait_for};
+use selvage_network_tests::{
+    Load, Service, all_of, kill_9, nodes_of, same_chain_everywhere, up_command, wait_for,
+};
 use selvage_powercut::{Machine, Outcome};
 
 const CLIENTS: usize = 4;
@@ -56,14 +60,7 @@ impl Powered {
 
     /// Cuts the power of the whole machine, and starts it again.
     async fn cut_all(&mut self, outcome: Outcome) {
-        let manager = self.service.manager();
-        let nodes = nodes_of(self.service.folder());
-        let pids: Vec<_> = nodes.iter().map(|n| n.pid).chain([manager]).collect();
-        // All stop at once; nobody sees another one go.
-        for pid in &pids {
-            kill(Pid::from_raw(*pid), Signal::SIGSTOP).unwrap();
-        }
-        pids.into_iter().for_each(kill_9);
+        end_all(self.service.folder());
         self.load.end().await;
         self.cut(&self.data(), outcome);
         let before = self.service.said().blockchain_id.clone();
@@ -78,6 +75,47 @@ impl Powered {
         let count = self.load.is_all_there(&gateway, &self.service).await;
         println!("{count} acknowledged transactions are there, in {height} blocks");
     }
+}
+
+/// Ends all programs of a network as a power cut does.
+fn end_all(folder: &Path) {
+    let mut stopped = Vec::new();
+    // Once more, as one may have started another one just before it was stopped.
+    for _ in 0..2 {
+        for program in all_of(folder) {
+            let stop = || kill(Pid::from_raw(program.pid), Signal::SIGSTOP);
+            // A command may have ended by itself.
+            if !stopped.contains(&program.pid) && stop().is_ok() {
+                stopped.push(program.pid);
+            }
+        }
+    }
+    stopped.into_iter().for_each(kill_9);
+}
+
+/// A network whose power goes while it is made is made in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_is_made_in_spite_of_power_cuts() {
+    let folder = tempfile::Builder::new().prefix("selvage-").tempdir();
+    let (folder, shadow) = (folder.unwrap(), tempfile::tempdir().unwrap());
+    let data = folder.path().join("data");
+    let machine = Machine::new(&data, shadow.path()).unwrap();
+    for round in 0..5 {
+        let mut command = up_command(folder.path(), &machine.environment(), &[]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut up = command.spawn().unwrap();
+        // Wherever it is by then: each start goes on where the one before was.
+        tokio::time::sleep(Duration::from_millis(300 + 250 * round)).await;
+        end_all(folder.path());
+        up.wait().unwrap();
+        let losses = machine.cut(&data, outcome(round)).unwrap();
+        println!("{:?}: {losses:?}", outcome(round));
+    }
+    let service = Service::in_environment(folder, machine.environment(), &[]);
+    let mut load = Load::default();
+    load.begin(&service, 1);
+    load.more(3).await;
+    load.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
