@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -16,6 +17,7 @@ use serde::Deserialize;
 mod api;
 mod cases;
 mod contract;
+mod load;
 mod nodes;
 mod site;
 mod volume;
@@ -23,7 +25,8 @@ mod volume;
 pub use api::Api;
 pub use cases::{Case, run_cases, says};
 pub use contract::{PACKAGE_JSON, index_js};
-pub use nodes::{Node, chaincodes_of, kill_9, leader_of, nodes_of, wait_for};
+pub use load::{Load, same_chain_everywhere};
+pub use nodes::{Node, all_of, chaincodes_of, kill_9, leader_of, nodes_of, wait_for};
 pub use site::{now, refused_start};
 pub use volume::Volume;
 
@@ -94,6 +97,7 @@ pub struct UpGateway {
 /// A network that `selvage up` started in a folder of its own. Dropping it stops it.
 pub struct Service {
     folder: tempfile::TempDir,
+    environment: Vec<(OsString, OsString)>,
     up: Up,
 }
 
@@ -115,7 +119,7 @@ impl Service {
             .prefix("selvage-")
             .tempdir_in(parent)
             .unwrap();
-        Self::in_folder(folder, arguments)
+        Self::in_environment(folder, Vec::new(), arguments)
     }
 
     /// Goes on with what an earlier `selvage up` left in a folder.
@@ -123,18 +127,30 @@ impl Service {
     /// # Panics
     /// When it does not come up; the message has all it printed.
     pub fn resumed(folder: tempfile::TempDir) -> Self {
-        Self::in_folder(folder, &[])
+        Self::in_environment(folder, Vec::new(), &[])
     }
 
-    fn in_folder(folder: tempfile::TempDir, arguments: &[&str]) -> Self {
-        let output = up_in(folder.path(), arguments);
+    /// Starts a network in a folder; the service and all that it starts have these variables too.
+    ///
+    /// # Panics
+    /// When it does not come up; the message has all it printed.
+    pub fn in_environment(
+        folder: tempfile::TempDir,
+        environment: Vec<(OsString, OsString)>,
+        arguments: &[&str],
+    ) -> Self {
+        let output = up_with(folder.path(), &environment, arguments);
         if !output.status.success() {
             // Whatever an earlier start left must not outlive the test.
             down_in(folder.path());
         }
         let up = parse_up(&output);
         std::fs::write(folder.path().join("up.json"), &output.stdout).unwrap();
-        Self { folder, up }
+        Self {
+            folder,
+            environment,
+            up,
+        }
     }
 
     /// Runs `selvage up` once more on the same data.
@@ -142,7 +158,7 @@ impl Service {
     /// # Panics
     /// When it does not come up.
     pub fn up_again(&mut self) {
-        self.up = parse_up(&up_in(self.folder.path(), &[]));
+        self.up = parse_up(&up_with(self.folder.path(), &self.environment, &[]));
     }
 
     /// Stops the network; its data stays.
@@ -272,13 +288,30 @@ impl Drop for Service {
 /// # Panics
 /// When the binary does not start.
 pub fn up_in(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(binary("selvage"))
+    up_with(folder, &[], arguments)
+}
+
+fn up_with(folder: &Path, environment: &[(OsString, OsString)], arguments: &[&str]) -> Output {
+    up_command(folder, environment, arguments).output().unwrap()
+}
+
+/// `selvage up --detach --json`, with these variables too.
+///
+/// # Panics
+/// When there is no binary.
+pub fn up_command(
+    folder: &Path,
+    environment: &[(OsString, OsString)],
+    arguments: &[&str],
+) -> Command {
+    let mut command = Command::new(binary("selvage"));
+    command
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .env("SELVAGE_BUILD_CACHE", folder.join("builds"))
         .args(["up", "--detach", "--json", "--data"])
         .arg(folder.join("data"))
-        .args(arguments)
-        .output()
-        .unwrap()
+        .args(arguments);
+    command
 }
 
 /// Runs `selvage` with these arguments on the data of an earlier `selvage up`.

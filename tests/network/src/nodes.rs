@@ -15,10 +15,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a network may take to serve again.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// A running peer or orderer.
+/// A running peer or orderer, or the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// `peer` or `orderer`.
+    /// `peer`, `orderer` or `selvage`.
     pub kind: String,
     /// The name of its folder, such as `orderer-<hash>-0`.
     pub name: String,
@@ -54,13 +54,22 @@ impl Node {
 
 /// The peers and orderers whose working folder, command line or environment names `folder`.
 pub fn nodes_of(folder: &Path) -> Vec<Node> {
+    programs_of(folder, &["peer", "orderer"])
+}
+
+/// As [`nodes_of`], with the service and the commands that speak to it.
+pub fn all_of(folder: &Path) -> Vec<Node> {
+    programs_of(folder, &["peer", "orderer", "selvage"])
+}
+
+fn programs_of(folder: &Path, kinds: &[&str]) -> Vec<Node> {
     let wanted = folder.to_string_lossy().into_owned();
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };
     let mut nodes: Vec<Node> = entries
         .flatten()
-        .filter_map(|entry| node(&entry.path(), &wanted))
+        .filter_map(|entry| node(&entry.path(), &wanted, kinds))
         .collect();
     nodes.sort_by(|a, b| (&a.kind, &a.name, a.pid).cmp(&(&b.kind, &b.name, b.pid)));
     nodes
@@ -168,7 +177,7 @@ fn is_alive(pid: i32) -> bool {
     !matches!(state, Some(Some(b'Z' | b'X')))
 }
 
-fn node(process: &Path, wanted: &str) -> Option<Node> {
+fn node(process: &Path, wanted: &str, kinds: &[&str]) -> Option<Node> {
     let pid = process.file_name()?.to_str()?.parse().ok()?;
     let program = std::fs::read_link(process.join("exe")).ok()?;
     let kind = program
@@ -176,7 +185,7 @@ fn node(process: &Path, wanted: &str) -> Option<Node> {
         .to_str()?
         .trim_end_matches(" (deleted)")
         .to_owned();
-    if kind != "peer" && kind != "orderer" {
+    if !kinds.contains(&kind.as_str()) {
         return None;
     }
     let names = ["cmdline", "environ"]

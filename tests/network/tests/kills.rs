@@ -3,19 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
-
-use selvage_client::{From, Gateway, explorer};
-use selvage_network_tests::{Node, Service, leader_of, nodes_of, wait_for};
-use tokio::sync::Mutex;
+use selvage_client::From;
+use selvage_network_tests::{
+    Load, Node, Service, leader_of, nodes_of, same_chain_everywhere, wait_for,
+};
 
 const CLIENTS: usize = 4;
-
-/// Keys that a client was told are on the ledger.
-type Acknowledged = Arc<Mutex<BTreeSet<String>>>;
 
 /// Whom each round kills.
 #[derive(Clone, Copy)]
@@ -42,28 +35,12 @@ async fn a_bft_leader_is_killed_twenty_times_under_load() {
 
 /// Kills nodes of a network of `count` while clients send.
 async fn nothing_is_lost(arguments: &[&str], count: usize, kills: usize, victims: Victims) {
-    let service = Arc::new(Service::up(arguments));
-    let acknowledged: Acknowledged = Arc::default();
-    let stop = Arc::new(AtomicBool::new(false));
-    let sequence = Arc::new(AtomicU64::new(0));
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|_| {
-            tokio::spawn(client(
-                service.clone(),
-                acknowledged.clone(),
-                stop.clone(),
-                sequence.clone(),
-            ))
-        })
-        .collect();
-
+    let service = Service::up(arguments);
+    let mut load = Load::default();
+    load.begin(&service, CLIENTS);
     for round in 0..kills {
-        let before = acknowledged.lock().await.len();
         // The network serves before each kill, so that each kill meets transactions under way.
-        wait_for(&format!("round {round} to be served"), || async {
-            acknowledged.lock().await.len() >= before + 5
-        })
-        .await;
+        load.more(5).await;
         // A cluster serves before the node killed last runs again.
         wait_for(&format!("{count} nodes to run"), || async {
             nodes_of(service.folder()).len() == count
@@ -74,27 +51,17 @@ async fn nothing_is_lost(arguments: &[&str], count: usize, kills: usize, victims
             victim.kill();
         }
     }
-    let before = acknowledged.lock().await.len();
-    wait_for("service after the last kill", || async {
-        acknowledged.lock().await.len() >= before + 5
-    })
-    .await;
-    stop.store(true, Ordering::Relaxed);
-    let mut troubles = BTreeMap::new();
-    for client in clients {
-        for text in client.await.unwrap() {
-            *troubles.entry(text).or_insert(0) += 1;
-        }
-    }
+    load.more(5).await;
+    load.end().await;
+    let troubles = load.troubles().await;
     println!("what clients were told meanwhile: {troubles:#?}");
     for text in troubles.keys() {
         assert!(text.contains("127.0.0.1:"), "it names no node: {text}");
     }
-
-    let acknowledged = acknowledged.lock().await.clone();
-    same_chain_everywhere(&service).await;
-    everything_is_there(&service, &acknowledged).await;
-    println!("{} acknowledged transactions are there", acknowledged.len());
+    let height = same_chain_everywhere(&service).await;
+    orderers_have_it(&service, height).await;
+    let there = load.is_all_there(&service.gateway(), &service).await;
+    println!("{there} acknowledged transactions are there");
 }
 
 async fn chosen(service: &Service, victims: Victims, round: usize) -> Vec<Node> {
@@ -117,76 +84,11 @@ async fn chosen(service: &Service, victims: Victims, round: usize) -> Vec<Node> 
     }
 }
 
-/// Sends until it is told to stop; returns what it was told when something failed.
-async fn client(
-    service: Arc<Service>,
-    acknowledged: Acknowledged,
-    stop: Arc<AtomicBool>,
-    sequence: Arc<AtomicU64>,
-) -> Vec<String> {
-    let gateway = service.gateway();
-    let mut troubles = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
-        let key = format!("key-{}", sequence.fetch_add(1, Ordering::Relaxed));
-        match gateway
-            .submit_transaction(&service.call("Put", &[&key, &key]))
-            .await
-        {
-            Ok(_) => {
-                acknowledged.lock().await.insert(key);
-            }
-            // A call that failed may or may not have taken effect; nothing was promised.
-            Err(error) => {
-                troubles.push(error.text());
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-    troubles
-}
-
-async fn same_chain_everywhere(service: &Service) {
+/// Every orderer's newest block is that of the peers.
+async fn orderers_have_it(service: &Service, height: u64) {
     let channel = &service.said().channel;
-    let peers = service.peers().await;
-    assert!(
-        peers.len() >= 2,
-        "two organisations with a peer each expected"
-    );
-    wait_for("equal heights", || async {
-        let mut seen = BTreeSet::new();
-        for peer in &peers {
-            match peer.channel_info(channel).await {
-                Ok(info) => seen.insert((info.height, info.current_block_hash)),
-                Err(_) => return false,
-            };
-        }
-        seen.len() == 1
-    })
-    .await;
-    let height = peers[0].channel_info(channel).await.unwrap().height;
-    let mut took_effect = BTreeSet::new();
-    for number in 0..height {
-        let mut blocks = Vec::new();
-        for peer in &peers {
-            blocks.push(peer.block(channel, number).await.unwrap());
-        }
-        // Header, transactions, validation flags and commit hash.
-        for block in &blocks[1..] {
-            assert_eq!(blocks[0].header, block.header, "header of block {number}");
-            let metadata = |b: &selvage_proto::common::Block| b.metadata.clone().unwrap().metadata;
-            assert_eq!(
-                metadata(&blocks[0])[2..],
-                metadata(block)[2..],
-                "verdicts of {number}"
-            );
-        }
-        for transaction in explorer::block(&blocks[0]).transactions {
-            let valid = transaction.validation.is_some_and(|code| code.valid);
-            let first = !valid || transaction.id.is_empty() || took_effect.insert(transaction.id);
-            assert!(first, "a transaction of block {number} took effect before");
-        }
-    }
-    let newest = peers[0].block(channel, height - 1).await.unwrap().header;
+    let newest = service.peers().await[0].block(channel, height - 1).await;
+    let newest = newest.unwrap().header;
     let user = service.user();
     for (index, orderer) in service.orderers().await.iter().enumerate() {
         wait_for(
@@ -197,14 +99,5 @@ async fn same_chain_everywhere(service: &Service) {
             },
         )
         .await;
-    }
-}
-
-async fn everything_is_there(service: &Service, acknowledged: &BTreeSet<String>) {
-    let gateway: Gateway = service.gateway();
-    for key in acknowledged {
-        let call = service.call("Get", &[key]);
-        let value = gateway.evaluate(&call, &[]).await.unwrap();
-        assert_eq!(value, key.as_bytes(), "the value of {key}");
     }
 }

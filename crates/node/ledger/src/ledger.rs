@@ -120,10 +120,14 @@ impl Ledger {
                 let folder = dir.join("private");
                 let open = {
                     let folder = folder.clone();
-                    Box::new(move || Ok(Arc::new(Fjall::open(&folder, limits)?) as Arc<dyn Store>))
+                    Box::new(move || {
+                        Ok(Arc::new(Fjall::open_synced(&folder, limits)?) as Arc<dyn Store>)
+                    })
                 };
                 let private = PrivateStore::new(&*disk, Some(folder), open)?;
-                (Arc::new(Fjall::open(&dir.join("state"), limits)?), private)
+                let can_be_made_again = blocks.first_block() == 0;
+                let state = open_state(&*disk, dir, limits, can_be_made_again)?;
+                (Arc::new(state), private)
             }
             StateStorage::Memory => {
                 let open = Box::new(|| Ok(Arc::new(Memory::default()) as Arc<dyn Store>));
@@ -569,6 +573,35 @@ impl std::fmt::Debug for Ledger {
         f.debug_struct("Ledger")
             .field("blocks", &self.blocks)
             .finish_non_exhaustive()
+    }
+}
+
+/// Opens the state. Its batches are not synced, so a power failure may leave its journal with holes;
+/// then it is made again from the blocks, where they begin with the first.
+fn open_state(
+    disk: &dyn Disk,
+    dir: &Path,
+    limits: Limits,
+    can_be_made_again: bool,
+) -> Result<Fjall> {
+    let (folder, torn) = (dir.join("state"), dir.join("state.torn"));
+    let failed = |error| LedgerError::Blocks(BlockStoreError::Disk(error));
+    if disk.exists(&torn).map_err(failed)? {
+        disk.remove_dir_all(&torn).map_err(failed)?;
+    }
+    match Fjall::open(&folder, limits) {
+        Err(error) if error.is_torn() && can_be_made_again => {
+            tracing::warn!(
+                folder = %folder.display(),
+                "a power failure left the state database with holes; making it again from the blocks"
+            );
+            // Moved at once: half of it, after a kill in between, could not be told from damage.
+            disk.rename(&folder, &torn).map_err(failed)?;
+            let state = Fjall::open(&folder, limits)?;
+            disk.remove_dir_all(&torn).map_err(failed)?;
+            Ok(state)
+        }
+        opened => Ok(opened?),
     }
 }
 

@@ -7,8 +7,30 @@ use std::path::Path;
 
 use crate::error::ManagerError;
 
-/// Makes a folder and its parents, for the owner only. An existing folder is left as it is.
+/// Makes a folder and its parents, for the owner only, durably: what is synced in a folder that
+/// goes with the power is lost with it. An existing folder is left as it is.
 pub(crate) fn make_dir(path: &Path) -> Result<(), ManagerError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let fail = |e| ManagerError::file("make the folder", path, e);
+    let above = match path.parent() {
+        Some(above) if !above.as_os_str().is_empty() => above,
+        _ => Path::new("."),
+    };
+    if above != path {
+        make_dir(above)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        // Somebody else made it just now.
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        made => made.map_err(fail)?,
+    }
+    File::open(above).and_then(|d| d.sync_all()).map_err(fail)
+}
+
+/// As [`make_dir`], without waiting for the disk.
+fn make_dir_unsynced(path: &Path) -> Result<(), ManagerError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -55,7 +77,7 @@ pub(crate) const PUBLIC: u32 = 0o644;
 /// Writes a file without waiting for the disk; for many files that [`sync_volume`] covers together.
 pub(crate) fn write_unsynced(path: &Path, content: &[u8], mode: u32) -> Result<(), ManagerError> {
     let fail = |e| ManagerError::file("write", path, e);
-    make_dir(path.parent().unwrap_or(Path::new(".")))?;
+    make_dir_unsynced(path.parent().unwrap_or(Path::new(".")))?;
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)

@@ -6,6 +6,7 @@
 
 pub(crate) mod fjall;
 pub(crate) mod memory;
+mod torn;
 
 use std::collections::BTreeMap;
 
@@ -30,6 +31,21 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    fn database(
+        action: &'static str,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        let source = Box::new(source);
+        Self::Database { action, source }
+    }
+
+    /// Whether the database's journal holds a batch that is not whole.
+    pub(crate) fn is_torn(&self) -> bool {
+        use ::fjall::Error;
+        matches!(self, Self::Database { source, .. }
+            if matches!(source.downcast_ref(), Some(Error::JournalRecovery(_))))
+    }
+
     /// Whether what the disk holds is unknown now.
     pub fn is_fatal(&self) -> bool {
         matches!(self, Self::Database { action, .. } if *action == "write")

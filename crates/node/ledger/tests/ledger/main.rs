@@ -7,6 +7,7 @@ mod support;
 
 mod conflicts;
 mod model;
+mod powercut;
 mod private;
 mod recovery;
 mod simulation;

@@ -18,8 +18,14 @@ use crate::support::{
 
 /// One block of a fixed story: counters that every block raises, keys that come and go, private
 /// data that stays and that expires.
-fn tell(ledger: &Ledger) -> u64 {
+pub(crate) fn tell(ledger: &Ledger) -> u64 {
+    tell_with(ledger, 0)
+}
+
+/// The same with values of `bulk` bytes beside the counters.
+pub(crate) fn tell_with(ledger: &Ledger, bulk: usize) -> u64 {
     let number = ledger.height();
+    let filler = Bytes::from(noise(number, bulk));
     let text = Bytes::from(number.to_string());
     let count = run(ledger, &format!("{number}-count"), |s| {
         s.get_state(NS, "count").unwrap();
@@ -28,6 +34,8 @@ fn tell(ledger: &Ledger) -> u64 {
             .unwrap();
         s.delete_state(NS, &format!("key{}", (number + 3) % 7))
             .unwrap();
+        s.set_state(NS, &format!("bulk{}", number % 5), filler.clone())
+            .unwrap();
     });
     let id = format!("{number}-private");
     let secret = simulate(ledger, &id, |s| {
@@ -35,14 +43,28 @@ fn tell(ledger: &Ledger) -> u64 {
             .unwrap();
         s.set_private_data(NS, SHORT, &format!("p{number}"), text.clone())
             .unwrap();
+        s.set_private_data(NS, COLL, "bulk", filler.clone())
+            .unwrap();
     });
     let sets = PrivateSets::from([(1, secret.private.unwrap())]);
     commit_private(ledger, vec![count, transaction(&id, secret.results)], &sets);
     number
 }
 
+/// Bytes that do not get smaller when a database compresses them.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed + 1;
+    let next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
 /// Whether the ledger is what the story makes of it at its height.
-fn check_story(ledger: &Ledger) {
+pub(crate) fn check_story(ledger: &Ledger) {
     let height = ledger.height();
     let Some(last) = height.checked_sub(1) else {
         return;
@@ -180,6 +202,29 @@ fn a_state_left_behind_catches_up() {
     let ledger = on_disk(dir.path()).unwrap();
     check_story(&ledger);
     assert_eq!(ledger.block_by_number(14).unwrap(), before);
+}
+
+/// Pages of the state's journal that were not written before the power went, with later ones in
+/// place.
+#[test]
+fn a_state_with_holes_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = on_disk(dir.path()).unwrap();
+    for _ in 0..6 {
+        tell_with(&ledger, 20_000);
+    }
+    drop(ledger);
+    let journal = dir.path().join("state/0.jnl");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    let part = &noise(4, 20_000)[8000..8064];
+    let at = bytes.windows(64).position(|window| window == part).unwrap();
+    bytes[at..at + 4096].fill(0);
+    std::fs::write(&journal, bytes).unwrap();
+    let ledger = on_disk(dir.path()).unwrap();
+    assert_eq!(ledger.height(), 6);
+    check_story(&ledger);
+    tell(&ledger);
+    check_story(&ledger);
 }
 
 #[test]

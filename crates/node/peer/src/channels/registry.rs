@@ -113,7 +113,9 @@ impl Channels {
             path: self.root.clone(),
             source,
         };
-        std::fs::create_dir_all(&self.root).map_err(folder)?;
+        // Durably: ledgers are synced in it, and would go with it.
+        let made = self.env.disk.create_dir_all(&self.root);
+        made.map_err(|error| folder(error.source))?;
         for entry in std::fs::read_dir(&self.root).map_err(folder)? {
             let entry = entry.map_err(folder)?;
             let Ok(id) = entry.file_name().into_string() else {

@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use selvage_env::Disk;
+
 /// Files in an MSP folder; a folder with more is not one.
 const MAX_FILES: usize = 10_000;
 /// The largest certificate, key or revocation list.
@@ -125,14 +127,15 @@ pub(crate) struct DataLock {
 }
 
 impl DataLock {
-    /// Makes the folder if need be and claims it.
-    pub(crate) fn claim(folder: &Path) -> Result<Self, FileError> {
+    /// Makes the folder if need be, durably, and claims it.
+    pub(crate) fn claim(disk: &dyn Disk, folder: &Path) -> Result<Self, FileError> {
         let path = folder.join("LOCK");
         let error = |source| FileError::DataFolder {
             path: folder.to_owned(),
             source,
         };
-        fs::create_dir_all(folder).map_err(error)?;
+        let made = disk.create_dir_all(folder);
+        made.map_err(|failed| error(failed.source))?;
         let file = File::options()
             .create(true)
             .truncate(false)
@@ -149,6 +152,8 @@ impl DataLock {
 
 #[cfg(test)]
 mod tests {
+    use selvage_env::RealDisk;
+
     use super::*;
 
     #[test]
@@ -177,10 +182,12 @@ mod tests {
     #[test]
     fn a_data_folder_has_one_owner() {
         let dir = tempfile::tempdir().unwrap();
-        let held = DataLock::claim(dir.path()).unwrap();
-        let second = DataLock::claim(dir.path()).unwrap_err().to_string();
+        let held = DataLock::claim(&RealDisk, dir.path()).unwrap();
+        let second = DataLock::claim(&RealDisk, dir.path())
+            .unwrap_err()
+            .to_string();
         assert!(second.contains("in use by another process"), "{second}");
         drop(held);
-        DataLock::claim(dir.path()).unwrap();
+        DataLock::claim(&RealDisk, dir.path()).unwrap();
     }
 }

@@ -129,7 +129,7 @@ impl Node {
         let env = Env::real();
         let identities = Identities::load(&settings, env.clock.as_ref())?;
         let tls = Arc::new(PeerTls::load(&settings)?);
-        let lock = DataLock::claim(&settings.data_dir())?;
+        let lock = DataLock::claim(env.disk.as_ref(), &settings.data_dir())?;
         let metrics = Metrics::default();
         let ledger = LedgerOptions {
             history: settings.core.ledger.history.enable_history_database,
