@@ -604,7 +604,13 @@ impl Consenter {
                 self.reached.halted = Some(reason);
                 self.engine = None;
             }
-            Effect::Refuse(..) | Effect::Members(_) | Effect::Active(_) => {}
+            Effect::Refuse(..)
+            | Effect::Members(_)
+            | Effect::Active(_)
+            | Effect::Unheard { .. }
+            | Effect::BatchBegun
+            | Effect::BatchCut
+            | Effect::Snapshot { .. } => {}
         }
         None
     }

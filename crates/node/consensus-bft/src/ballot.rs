@@ -78,7 +78,6 @@ struct Desk {
     /// The round whose votes the certificate holds that was just repeated.
     recertified: Option<Round>,
     decided: Option<(Round, VoteExtensions<Chain>)>,
-    misbehaviour: usize,
     fault: Option<String>,
     outs: Vec<Out>,
 }
@@ -142,7 +141,6 @@ impl Ballot {
             republished: false,
             recertified: None,
             decided: None,
-            misbehaviour: 0,
             fault: None,
             outs: Vec::new(),
         };
@@ -257,6 +255,29 @@ impl Ballot {
                 .verify(turn, &voter.key, &bytes, &proposal.signature)
     }
 
+    /// Whether a vote's author cast another one in its place before. Asked before the state machine
+    /// sees it.
+    pub(crate) fn is_second_vote(&self, vote: &SignedVote<Chain>) -> bool {
+        let vote = &vote.message;
+        let votes = self.state.driver.votes().per_round(vote.round);
+        let mut known = votes.iter().flat_map(|round| round.received_votes());
+        known.any(|known| {
+            let known = &known.message;
+            known.voter == vote.voter && known.kind == vote.kind && known.value != vote.value
+        })
+    }
+
+    /// Whether a proposal's author proposed another block in its round before.
+    pub(crate) fn is_second_proposal(&self, proposal: &SignedProposal<Chain>) -> bool {
+        let (number, message) = (Number(self.desk.position.number), &proposal.message);
+        let known = self.state.full_proposal_at_round_and_proposer(
+            &number,
+            message.round,
+            &message.proposer,
+        );
+        known.is_some_and(|known| known.proposal.message.value != message.value)
+    }
+
     /// Whether a block was proposed before, and so judged.
     pub(crate) fn knows(&self, id: &BlockId) -> bool {
         let number = Number(self.desk.position.number);
@@ -332,11 +353,6 @@ impl Ballot {
 
     pub(crate) fn take_outs(&mut self) -> Vec<Out> {
         std::mem::take(&mut self.desk.outs)
-    }
-
-    /// Pairs of contradicting messages that consenters signed.
-    pub(crate) fn misbehaviour(&self) -> usize {
-        self.desk.misbehaviour
     }
 
     /// Time passes. While nobody wants anything ordered, a silent proposer is no reason to go on
@@ -491,12 +507,8 @@ impl Desk {
                 self.decided = Some((certificate.round, extensions));
                 r.resume_with(())
             }
-            Effect::Finalize(_, _, evidence, r) => {
-                let votes = evidence.votes.into_iter().map(|(_, pairs)| pairs.len());
-                self.misbehaviour += votes.sum::<usize>();
-                self.misbehaviour += usize::from(!evidence.proposals.is_empty());
-                r.resume_with(())
-            }
+            // Whoever signed two things in one place was told of when the second came.
+            Effect::Finalize(_, _, _, r) => r.resume_with(()),
             other => return self.answer_signatures(other),
         })
     }

@@ -21,7 +21,6 @@ use selvage_proto::common::{Block, BlockHeader, BlockMetadataIndex, Metadata};
 use crate::ballot::{Ballot, Setting};
 use crate::consenters::{number_of, voters_of};
 use crate::context::{Chain, Id, Voters};
-use crate::count::{Refusals, Refused};
 use crate::judge::Judge;
 use crate::keys::Keys;
 use crate::options::{BftOptions, Timing};
@@ -132,8 +131,6 @@ pub struct Bft {
     pub(crate) writing: Writing,
     pub(crate) ticks: u64,
     pub(crate) active: Vec<u64>,
-    pub(crate) refusals: Refusals,
-    pub(crate) misbehaviour: u64,
     pub(crate) over: bool,
 }
 
@@ -168,16 +165,6 @@ impl Bft {
     pub fn round(&self) -> u32 {
         let round = self.ballot.as_ref().map(Ballot::round);
         round.and_then(|round| round.as_u32()).unwrap_or(0)
-    }
-
-    /// Messages of other consenters that were not heard, by reason.
-    pub fn refused(&self) -> &BTreeMap<Refused, u64> {
-        self.refusals.counts()
-    }
-
-    /// How often consenters were caught signing two different things.
-    pub fn misbehaviour(&self) -> u64 {
-        self.misbehaviour
     }
 
     pub(crate) fn leads(&self) -> bool {
@@ -437,7 +424,7 @@ impl Bft {
                 submission,
                 is_config,
             } => self.admit(submission, is_config, false, out),
-            Input::Timer { generation } => self.timer(generation),
+            Input::Timer { generation } => self.timer(generation, out),
             Input::Persisted { number, parameters } => self.persisted(number, parameters, out),
             Input::Journaled { sequence } => self.journaled(sequence, out),
             Input::Fetched { block } => self.fetched(&block, out),

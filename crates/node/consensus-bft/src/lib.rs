@@ -25,7 +25,6 @@ mod ballot;
 mod certificates;
 mod consenters;
 mod context;
-mod count;
 mod engine;
 mod guard;
 mod judge;
@@ -41,7 +40,6 @@ mod start;
 mod view;
 pub mod wire;
 
-pub use count::Refused;
 pub use engine::Bft;
 pub use judge::{FilterJudge, Judge, check_consenters};
 pub use keys::{Keys, Verifier};

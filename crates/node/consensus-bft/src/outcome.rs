@@ -83,14 +83,6 @@ impl Bft {
         let Some(ballot) = self.ballot.take() else {
             return;
         };
-        let caught = ballot.misbehaviour();
-        if caught > 0 {
-            self.misbehaviour += caught as u64;
-            tracing::warn!(
-                "consenters signed {caught} contradicting messages about block [{}]",
-                self.next()
-            );
-        }
         let id = decided.value.id;
         let consenter_metadata = ballot.position().metadata(&id, decided.round);
         let mut block = (*decided.value.block).clone();

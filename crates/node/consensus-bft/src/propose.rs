@@ -51,8 +51,8 @@ impl Bft {
         self.batches.extend(batches.into_iter().map(batch));
     }
 
-    pub(crate) fn timer(&mut self, generation: u64) {
-        let batch = self.batcher.fired(generation);
+    pub(crate) fn timer(&mut self, generation: u64, out: &mut Vec<Effect>) {
+        let batch = self.batcher.fired(generation, out);
         self.queue(batch, false);
     }
 

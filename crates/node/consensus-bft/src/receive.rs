@@ -3,11 +3,10 @@
 use bytes::Bytes;
 use malachite_types::{Round, RoundCertificateType};
 use prost::Message as _;
-use selvage_ordering::Effect;
+use selvage_ordering::{Effect, Refused};
 
 use crate::ballot::Decided;
 use crate::context::{Candidate, Id};
-use crate::count::Refused;
 use crate::engine::Bft;
 use crate::judge::{self, Rules};
 use crate::wire::{self, Body, Message, Status};
@@ -19,26 +18,23 @@ impl Bft {
     pub(crate) fn receive(&mut self, from: u64, message: Bytes, out: &mut Vec<Effect>) {
         let sender = u32::try_from(from).map(Id).ok();
         let Some(sender) = sender.filter(|id| self.others().any(|other| other == *id)) else {
-            return self.refusals.note(from, Refused::Stranger, "");
+            return refuse(from, Refused::Stranger, "", out);
         };
         if message.len() > self.options.max_message_bytes {
-            return self.refusals.note(from, Refused::TooLarge, "");
+            return refuse(from, Refused::TooLarge, "", out);
         }
         let message = match Message::decode(message) {
             Ok(message) => message,
             Err(error) => {
-                let error = error.to_string();
-                return self.refusals.note(from, Refused::Malformed, &error);
+                return refuse(from, Refused::Malformed, error.to_string(), out);
             }
         };
         if message.version != wire::VERSION {
-            return self.refusals.note(from, Refused::Version, "");
+            return refuse(from, Refused::Version, "", out);
         }
         self.peers.heard(sender, self.ticks);
         let Some(body) = message.body else {
-            return self
-                .refusals
-                .note(from, Refused::Malformed, "it says nothing");
+            return refuse(from, Refused::Malformed, "it says nothing", out);
         };
         match body.height() {
             None => {
@@ -46,6 +42,11 @@ impl Bft {
                     self.peers.is_at(sender, status.newest);
                     self.help(sender, status.newest, out);
                 }
+            }
+            // Whoever still votes on the newest block was only slow.
+            Some(height) if height < self.tip.number() => {
+                let detail = format!("block [{height}]");
+                refuse(from, Refused::Stale, detail, out);
             }
             // Its status will tell whether it needs help.
             Some(height) if height < self.next() => {}
@@ -64,7 +65,7 @@ impl Bft {
             return;
         }
         if !self.peers.keep_early(from, height, body) {
-            self.refusals.note(from.0.into(), Refused::TooMany, "");
+            refuse(from.0.into(), Refused::TooMany, "", out);
         }
     }
 
@@ -115,7 +116,7 @@ impl Bft {
             Body::Status(_) => Ok(()),
         };
         if let Err((why, detail)) = heard {
-            self.refusals.note(from.0.into(), why, &detail);
+            refuse(from.0.into(), why, detail, out);
         }
         self.carry_out(out);
     }
@@ -142,8 +143,12 @@ impl Bft {
             let voter = vote.message.voter;
             return Err((Refused::Signature, format!("a vote in the name of {voter}")));
         }
+        let (voter, second) = (vote.message.voter, ballot.is_second_vote(&vote));
         ballot.vote(vote);
-        Ok(())
+        match second {
+            true => Err((Refused::Equivocation, format!("a vote of {voter}"))),
+            false => Ok(()),
+        }
     }
 
     fn hear_round(
@@ -202,6 +207,10 @@ impl Bft {
             return Err((Refused::Signature, format!("a block of {proposer}")));
         }
         // From here on it is the proposer's doing. A round whose block gets no vote is given up.
+        let second = self
+            .ballot
+            .as_ref()
+            .is_some_and(|b| b.is_second_proposal(&proposal));
         let judged = self.judge(&candidate, wire);
         let current = Some(proposal.message.round) == self.ballot.as_ref().map(|b| b.round());
         let complaint = judged.is_ok() && current && self.leaves_out(&candidate);
@@ -219,7 +228,12 @@ impl Bft {
                 ballot.proposal(proposal);
             }
         }
-        judged.map_err(wrong)
+        judged.map_err(wrong)?;
+        if second {
+            let detail = format!("a block of {}", wire.proposer);
+            return Err((Refused::Equivocation, detail));
+        }
+        Ok(())
     }
 
     fn judge(&self, candidate: &Candidate, wire: &wire::Proposal) -> Result<(), String> {
@@ -246,6 +260,11 @@ impl Bft {
         };
         rules.check(candidate)
     }
+}
+
+fn refuse(from: u64, why: Refused, detail: impl Into<String>, out: &mut Vec<Effect>) {
+    let detail = detail.into();
+    out.push(Effect::Unheard { from, why, detail });
 }
 
 fn malformed(error: wire::Malformed) -> (Refused, String) {

@@ -113,8 +113,6 @@ impl Bft {
             writing: Default::default(),
             ticks: 0,
             active: Vec::new(),
-            refusals: Default::default(),
-            misbehaviour: 0,
             over: false,
         };
         let mut out = vec![engine.members()];

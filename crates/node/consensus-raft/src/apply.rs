@@ -191,6 +191,10 @@ impl Raft {
             return;
         }
         self.since_snapshot = 0;
+        let block = Block::decode(entry.data.clone()).unwrap_or_default();
+        out.push(Effect::Snapshot {
+            number: block.number(),
+        });
         let voters = self.voters.clone();
         let store = self.node.mut_store();
         store.take_snapshot(

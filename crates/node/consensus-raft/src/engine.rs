@@ -362,8 +362,8 @@ impl Raft {
                 }
                 self.hear(from, out);
             }
-            Err(guard::Verdict::Ignore(reason)) => {
-                tracing::debug!(from, "ignored a Raft message: {reason}");
+            Err(guard::Verdict::Ignore(why, detail)) => {
+                out.push(Effect::Unheard { from, why, detail });
             }
             Err(guard::Verdict::Halt(reason)) => self.halt(reason, out),
         }
@@ -476,7 +476,7 @@ impl Engine for Raft {
                 is_config,
             } => self.admit(submission, is_config, false, &mut out),
             Input::Timer { generation } => {
-                let batch = self.batcher.fired(generation);
+                let batch = self.batcher.fired(generation, &mut out);
                 self.propose_batches(batch.into_iter().collect());
             }
             Input::Persisted { number, parameters } => {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use raft::RawNode;
 use raft::eraftpb::{self, MessageType};
+use selvage_ordering::Refused;
 use selvage_proto::common::Block;
 
 use crate::log::Log;
@@ -16,12 +17,13 @@ use crate::wire;
 /// What to do with a message that Raft must not see.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    Ignore(String),
+    Ignore(Refused, String),
     Halt(String),
 }
 
+/// The message cannot be true.
 fn ignore<T>(reason: impl Into<String>) -> Result<T, Verdict> {
-    Err(Verdict::Ignore(reason.into()))
+    Err(Verdict::Ignore(Refused::Impossible, reason.into()))
 }
 
 /// Decodes and checks a message that came from consenter `from`.
@@ -32,16 +34,18 @@ pub(crate) fn check(
     message: Bytes,
 ) -> Result<eraftpb::Message, Verdict> {
     let message = wire::Message::decode(message)
-        .map_err(|error| Verdict::Ignore(format!("it does not decode: {error}")))?;
+        .map_err(|error| Verdict::Ignore(Refused::Malformed, error.to_string()))?;
     if message.from != from {
-        return ignore(format!("it claims to come from {}", message.from));
+        let reason = format!("it claims to come from {}", message.from);
+        return Err(Verdict::Ignore(Refused::Forged, reason));
     }
     if message.to != me {
-        return ignore(format!("it is meant for {}", message.to));
+        let reason = format!("it is meant for {}", message.to);
+        return Err(Verdict::Ignore(Refused::Misdirected, reason));
     }
     let message = message
         .into_raft()
-        .map_err(|error| Verdict::Ignore(error.to_string()))?;
+        .map_err(|error| Verdict::Ignore(Refused::Malformed, error.to_string()))?;
     if message.term == 0 {
         // To Raft that is a message of this node to itself; it would answer one without a term.
         return ignore("it has no term");

@@ -60,7 +60,7 @@ fn check_one(message: wire::Message, expected: &str) {
     let verdict = check(&node(), 1, 2, message.encode_to_vec().into());
     let text = match verdict {
         Ok(_) => "ok".to_owned(),
-        Err(Verdict::Ignore(reason)) => format!("ignored: {reason}"),
+        Err(Verdict::Ignore(_, reason)) => format!("ignored: {reason}"),
         Err(Verdict::Halt(reason)) => format!("halt: {reason}"),
     };
     assert!(text.starts_with(expected), "{text:?}, not {expected:?}");
@@ -86,7 +86,8 @@ fn senders_and_receivers_are_who_they_say() {
     };
     check_one(timeless, "ignored: it has no term");
     let verdict = check(&node(), 1, 2, Bytes::from_static(b"\xff\xff"));
-    assert!(matches!(verdict, Err(Verdict::Ignore(_))));
+    let malformed = matches!(verdict, Err(Verdict::Ignore(Refused::Malformed, _)));
+    assert!(malformed, "{verdict:?}");
 }
 
 #[test]

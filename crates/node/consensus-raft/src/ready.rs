@@ -171,6 +171,7 @@ impl Raft {
         let block = Block::decode(snapshot.data.clone()).unwrap_or_default();
         self.node.mut_store().restart_from(snapshot);
         let through = block.header.map_or(0, |header| header.number);
+        out.push(Effect::Snapshot { number: through });
         if through > self.tip.number() {
             tracing::info!(
                 "a snapshot at block [{through}] came, this node is at [{}]: fetching blocks",

@@ -156,6 +156,7 @@ impl Raft {
     fn fetch_missing(&mut self, snapshot: &Bytes, out: &mut Vec<Effect>) {
         let block = Block::decode(snapshot.clone()).unwrap_or_default();
         let through = block.header.map_or(0, |header| header.number);
+        out.push(Effect::Snapshot { number: through });
         if through > self.tip.number() {
             self.catch_up(through, out);
         }

@@ -67,6 +67,22 @@ impl Batcher {
         idle: bool,
         out: &mut Vec<Effect>,
     ) -> Vec<Vec<Submission>> {
+        let began_empty = self.cutter.is_empty();
+        let batches = self.gather(message, parameters, idle, out);
+        out.extend(batches.iter().map(|_| Effect::BatchCut));
+        if !self.cutter.is_empty() && (began_empty || !batches.is_empty()) {
+            out.push(Effect::BatchBegun);
+        }
+        batches
+    }
+
+    fn gather(
+        &mut self,
+        message: Submission,
+        parameters: &Parameters,
+        idle: bool,
+        out: &mut Vec<Effect>,
+    ) -> Vec<Vec<Submission>> {
         let size = message.size;
         let cut = self.cutter.ordered(message, size, &parameters.limits);
         let mut batches = cut.batches;
@@ -87,16 +103,22 @@ impl Batcher {
     /// Cuts what waits, because a configuration comes next or the engine has room.
     pub fn flush(&mut self, out: &mut Vec<Effect>) -> Option<Vec<Submission>> {
         self.stop_timer(out);
-        self.cutter.cut()
+        self.cut(out)
     }
 
     /// The timer of this generation fired.
-    pub fn fired(&mut self, generation: u64) -> Option<Vec<Submission>> {
+    pub fn fired(&mut self, generation: u64, out: &mut Vec<Effect>) -> Option<Vec<Submission>> {
         if self.timer != Some(generation) {
             return None;
         }
         self.timer = None;
-        self.cutter.cut()
+        self.cut(out)
+    }
+
+    fn cut(&mut self, out: &mut Vec<Effect>) -> Option<Vec<Submission>> {
+        let batch = self.cutter.cut();
+        out.extend(batch.iter().map(|_| Effect::BatchCut));
+        batch
     }
 
     /// No block is on its way any more: cuts what gathered, or lets it linger.
@@ -131,5 +153,69 @@ impl Batcher {
         if self.timer.take().is_some() {
             out.push(Effect::CancelTimer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::cutter::BatchLimits;
+    use crate::engine::Ticket;
+
+    /// What whoever measures batches hears of one message of this size: `B` one begins to wait, `C`
+    /// one is cut.
+    fn check(batcher: &mut Batcher, size: u32, idle: bool, expected: &str) {
+        let parameters = Parameters {
+            sequence: 0,
+            limits: BatchLimits {
+                max_messages: 2,
+                preferred_bytes: 100,
+            },
+            timeout: Duration::from_secs(1),
+            metadata: Bytes::new(),
+            consenters: [].into(),
+        };
+        let message = Submission {
+            ticket: Ticket(1),
+            envelope: Bytes::new(),
+            size,
+            sequence: 0,
+        };
+        let mut out = Vec::new();
+        let _ = batcher.add(message, &parameters, idle, &mut out);
+        assert_eq!(short(&out), expected);
+    }
+
+    fn short(effects: &[Effect]) -> String {
+        let one = |effect: &Effect| match effect {
+            Effect::BatchBegun => "B",
+            Effect::BatchCut => "C",
+            _ => "",
+        };
+        effects.iter().map(one).collect()
+    }
+
+    #[test]
+    fn batches_are_told_from_their_first_message_to_their_cut() {
+        let mut batcher = Batcher::new(Cutting::Timeout);
+        check(&mut batcher, 10, true, "B");
+        check(&mut batcher, 10, true, "C");
+        check(&mut batcher, 60, true, "B");
+        // It does not fit in with the one that waits, and waits itself.
+        check(&mut batcher, 60, true, "CB");
+        // One that is too large for company stands alone behind it.
+        check(&mut batcher, 101, true, "CC");
+        check(&mut batcher, 10, true, "B");
+        let mut out = Vec::new();
+        assert!(batcher.flush(&mut out).is_some());
+        assert!(batcher.flush(&mut out).is_none());
+        assert_eq!(short(&out), "C");
+
+        let mut eager = Batcher::new(Cutting::default());
+        check(&mut eager, 10, true, "C");
+        check(&mut eager, 10, false, "B");
+        check(&mut eager, 10, false, "C");
     }
 }

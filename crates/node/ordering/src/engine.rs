@@ -25,6 +25,7 @@ use selvage_proto::Message as _;
 use selvage_proto::common::{Block, BlockHeader, Consenter, Envelope, MetadataSignature};
 
 use crate::cutter::{BatchLimits, message_size};
+use crate::refused::Refused;
 
 /// The driver's name for a client that waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -275,6 +276,25 @@ pub enum Effect {
     Active(Vec<u64>),
     /// This node is no consenter any more: stop the engine and follow the channel.
     Evicted,
+    /// A message of another consenter was refused: count it. The log hears of it from the driver,
+    /// which does not let one sender fill it.
+    Unheard {
+        /// Who sent it.
+        from: u64,
+        /// Why it was refused.
+        why: Refused,
+        /// What exactly, for the log; may be empty.
+        detail: String,
+    },
+    /// A first message waits for its batch, for whoever measures how long batches take.
+    BatchBegun,
+    /// A batch was cut.
+    BatchCut,
+    /// What this engine keeps begins with the block of this number from now on.
+    Snapshot {
+        /// The block's number.
+        number: u64,
+    },
     /// The engine cannot go on without risking the channel's agreement, for this reason, which
     /// says what to do. The driver stops the channel.
     Halt(String),

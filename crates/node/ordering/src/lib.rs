@@ -23,6 +23,7 @@ mod engine;
 pub mod filters;
 pub mod journal;
 mod maintenance;
+mod refused;
 pub mod solo;
 pub mod waiting;
 
@@ -32,3 +33,4 @@ pub use engine::{
     Decision, Effect, Engine, Input, JournalWrite, Member, Parameters, Rejection, Submission,
     Ticket,
 };
+pub use refused::Refused;

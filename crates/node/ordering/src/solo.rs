@@ -178,7 +178,7 @@ impl Engine for Solo {
             Input::Order(submission) => self.admit(submission, false, &mut out),
             Input::Configure(submission) => self.admit(submission, true, &mut out),
             Input::Timer { generation } => {
-                if let Some(batch) = self.batcher.fired(generation) {
+                if let Some(batch) = self.batcher.fired(generation, &mut out) {
                     self.write(batch, false, &mut out);
                 }
             }
@@ -266,7 +266,8 @@ mod tests {
     }
 
     /// Effects in short: `W1[7,8]` block 1 with messages 7 and 8 (`C` for a configuration), `A`
-    /// accepted, `R` refused, `V` to be validated again, `T` timer started, `X` timer stopped.
+    /// accepted, `R` refused, `V` to be validated again, `T` timer started, `X` timer stopped. What
+    /// only measures is left out.
     fn short(effects: &[Effect]) -> String {
         let list = |tickets: Vec<u64>| {
             let texts: Vec<String> = tickets.iter().map(u64::to_string).collect();
@@ -292,7 +293,9 @@ mod tests {
             Effect::Revalidate { submission, .. } => format!("V{}", submission.ticket.0),
             other => panic!("solo does not emit {other:?}"),
         };
-        effects.iter().map(one).collect::<Vec<_>>().join(" ")
+        let measures = |e: &&Effect| matches!(e, Effect::BatchBegun | Effect::BatchCut);
+        let effects = effects.iter().filter(|effect| !measures(effect));
+        effects.map(one).collect::<Vec<_>>().join(" ")
     }
 
     fn check(engine: &mut Solo, steps: &[(Input, &str)]) {
@@ -443,6 +446,7 @@ mod tests {
                 match effect {
                     Effect::StartTimer { generation, .. } => *timer = Some(generation),
                     Effect::CancelTimer => *timer = None,
+                    Effect::BatchBegun | Effect::BatchCut => {}
                     Effect::Write(decision) => {
                         let header = decision.block.header.clone().expect("a header");
                         assert_eq!(header.number, tip.number() + 1);

@@ -63,7 +63,11 @@ impl World<'_> {
                     up.leaderless = since;
                 }
             }
-            Effect::Active(_) => {}
+            Effect::Active(_)
+            | Effect::Unheard { .. }
+            | Effect::BatchBegun
+            | Effect::BatchCut
+            | Effect::Snapshot { .. } => {}
             Effect::Evicted => {
                 if !self.nodes[node].demote(0) {
                     self.crash(node);

@@ -7,7 +7,7 @@ use crate::{run_seed, seeds};
 use bytes::Bytes;
 use selvage_consensus_bft::wire::{Body, Decided, Message, VERSION, Vote};
 use selvage_env::Crash;
-use selvage_ordering::Input;
+use selvage_ordering::{Input, Refused};
 use selvage_proto::Message as _;
 use selvage_proto::common::{Block, BlockMetadataIndex, Metadata, MetadataSignature};
 
@@ -152,8 +152,8 @@ fn a_block_with_a_forbidden_message_gets_no_vote() {
     cluster.run_until("the rest is ordered", 6 * SECOND, |cluster| {
         cluster.accepted.len() == 1
     });
-    let refused = cluster.nodes[1].engine.as_ref().unwrap().refused();
-    let blocks = refused.get(&selvage_consensus_bft::Refused::Block);
+    let refused = &cluster.nodes[1].refused;
+    let blocks = refused.get(&Refused::Block);
     assert!(blocks.is_some_and(|count| *count > 0), "{refused:?}");
     assert_eq!(cluster.ordered().len(), 1);
 }
@@ -185,6 +185,26 @@ fn an_equivocating_leader_changes_nothing() {
 }
 
 #[test]
+fn whoever_signs_two_things_is_counted() {
+    let mut cluster = cluster(4, 3);
+    // Two nodes with one identity, which everybody else hears, and which do not hear each other.
+    cluster.nodes[0].trusted = false;
+    let twin = cluster.add_node(1, false);
+    cluster.nodes[twin].trusted = false;
+    cluster.cut.insert((0, twin));
+    for n in 0..20 {
+        cluster.submit(0, &format!("to one twin {n}"));
+        cluster.submit(twin, &format!("to the other {n}"));
+        cluster.run_for(20 * MS);
+    }
+    for honest in 1..4 {
+        let refused = &cluster.nodes[honest].refused;
+        assert!(refused.contains_key(&Refused::Equivocation), "{refused:?}");
+    }
+    cluster.check_accepted();
+}
+
+#[test]
 fn babble_is_refused_and_counted() {
     for seed in 0..10 {
         let mut cluster = cluster(4, seed);
@@ -196,7 +216,7 @@ fn babble_is_refused_and_counted() {
         }
         cluster.run_until("all is ordered", 20 * SECOND, Cluster::is_settled);
         cluster.check_once();
-        let refused = cluster.nodes[0].engine.as_ref().unwrap().refused();
+        let refused = &cluster.nodes[0].refused;
         assert!(refused.values().sum::<u64>() > 20, "{refused:?}");
         assert!(refused.len() >= 2, "{refused:?}");
     }
@@ -309,8 +329,6 @@ fn a_node_that_went_on_takes_the_others_with_it() {
 
 #[test]
 fn what_is_refused_is_counted_by_reason() {
-    use selvage_consensus_bft::Refused;
-
     let mut cluster = cluster(4, 10);
     cluster.submit(0, "before");
     cluster.run_until("it starts", SECOND, Cluster::is_settled);
@@ -336,10 +354,8 @@ fn what_is_refused_is_counted_by_reason() {
     };
     let bytes = |message: Message| Bytes::from(message.encode_to_vec());
     let mut check = |from: u64, message: Bytes, why: Refused| {
-        let refused = |cluster: &Cluster| {
-            let engine = cluster.nodes[2].engine.as_ref().unwrap();
-            engine.refused().get(&why).copied().unwrap_or(0)
-        };
+        let refused =
+            |cluster: &Cluster| cluster.nodes[2].refused.get(&why).copied().unwrap_or(0);
         let before = refused(&cluster);
         cluster.step(2, Input::Receive { from, message });
         assert_eq!(refused(&cluster), before + 1, "{why}");
@@ -362,10 +378,17 @@ fn what_is_refused_is_counted_by_reason() {
     }
     let message = bytes(message(vote(3, 0)));
     cluster.step(2, Input::Receive { from: 2, message });
-    let refused = cluster.nodes[2].engine.as_ref().unwrap().refused();
-    assert_eq!(refused.get(&Refused::TooMany), Some(&1));
+    assert_eq!(cluster.nodes[2].refused.get(&Refused::TooMany), Some(&1));
     cluster.submit(1, "after");
     cluster.run_until("it goes on", SECOND, Cluster::is_settled);
+    // Of the newest block votes still come in; those of older ones somebody replays.
+    let stale = |cluster: &Cluster| cluster.nodes[2].refused.get(&Refused::Stale).copied();
+    assert_eq!(stale(&cluster), None);
+    for (height, count) in [(2, None), (1, Some(1)), (1, Some(2))] {
+        let message = bytes(message(vote(height, 0)));
+        cluster.step(2, Input::Receive { from: 2, message });
+        assert_eq!(stale(&cluster), count);
+    }
 }
 
 #[test]
@@ -403,8 +426,7 @@ fn a_block_without_a_quorum_is_no_proof() {
         cluster.step(3, Input::Receive { from: 1, message });
         assert_eq!(cluster.nodes[3].engine.as_ref().unwrap().newest(), 1);
     }
-    let refused = cluster.nodes[3].engine.as_ref().unwrap().refused();
-    assert_eq!(refused[&selvage_consensus_bft::Refused::Signature], 3);
+    assert_eq!(cluster.nodes[3].refused[&Refused::Signature], 3);
     let message = decided(&signatures, 0).encode_to_vec().into();
     cluster.step(3, Input::Receive { from: 1, message });
     assert_eq!(cluster.nodes[3].engine.as_ref().unwrap().newest(), 2);

@@ -10,7 +10,9 @@ use selvage_consensus_bft::{Bft, BftOptions, Start};
 use selvage_env::{Crash, MemDisk, Rng, SeededRng};
 use selvage_ordering::block::{set_signatures, signed_value};
 use selvage_ordering::journal::Journal;
-use selvage_ordering::{Effect, Engine, Input, JournalWrite, Parameters, Submission, Ticket};
+use selvage_ordering::{
+    Effect, Engine, Input, JournalWrite, Parameters, Refused, Submission, Ticket,
+};
 use selvage_proto::Message as _;
 use selvage_proto::block::header_bytes;
 use selvage_proto::common::{Block, Envelope, IdentifierHeader};
@@ -82,6 +84,8 @@ pub(crate) struct Node {
     pub(crate) deaf_to: Option<String>,
     pub(crate) halted: Option<String>,
     pub(crate) evicted: bool,
+    /// Messages of other consenters that it refused, by reason.
+    pub(crate) refused: BTreeMap<Refused, u64>,
     parameters: Parameters,
     disk: Arc<MemDisk>,
     journal: Option<Journal>,
@@ -184,6 +188,7 @@ impl Cluster {
             deaf_to: None,
             halted: None,
             evicted: false,
+            refused: BTreeMap::new(),
             parameters: self.world.parameters(&self.world.genesis()),
             disk: Arc::new(MemDisk::new()),
             journal: None,
@@ -386,7 +391,14 @@ impl Cluster {
                 Effect::Leader(leader) => {
                     self.leaders.insert(index, leader.unwrap_or(0));
                 }
-                Effect::Members(_) | Effect::Active(_) => {}
+                Effect::Unheard { why, .. } => {
+                    *self.nodes[index].refused.entry(why).or_default() += 1;
+                }
+                Effect::Members(_)
+                | Effect::Active(_)
+                | Effect::BatchBegun
+                | Effect::BatchCut
+                | Effect::Snapshot { .. } => {}
                 Effect::Evicted => self.nodes[index].evicted = true,
                 Effect::Halt(reason) => {
                     assert!(!self.nodes[index].trusted, "node {index}: {reason}");
