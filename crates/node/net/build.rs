@@ -41,6 +41,28 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for package in PACKAGES {
         builder = builder.extern_path(format!(".{package}"), format!("::selvage_proto::{package}"));
     }
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("methods.rs"), methods(&descriptors))?;
     builder.compile_fds(descriptors)?;
     Ok(())
+}
+
+/// Every method: its path, its service and name as metrics have them, and whether it has streams.
+fn methods(descriptors: &FileDescriptorSet) -> String {
+    let mut table = String::from("&[\n");
+    for file in &descriptors.file {
+        for service in &file.service {
+            let full = format!("{}.{}", file.package(), service.name());
+            for method in &service.method {
+                let streams = method.client_streaming() || method.server_streaming();
+                table.push_str(&format!(
+                    "    (\"/{full}/{0}\", \"{1}\", \"{0}\", {streams}),\n",
+                    method.name(),
+                    full.replace('.', "_"),
+                ));
+            }
+        }
+    }
+    table.push(']');
+    table
 }

@@ -1,5 +1,6 @@
 //! Counters, gauges and histograms under Fabric's names, in Prometheus' text form.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,11 +13,18 @@ use prometheus_client::metrics::histogram::Histogram as RawHistogram;
 use prometheus_client::registry::{Metric, Registry};
 
 type Labels = Vec<(&'static str, String)>;
+type Forget = Box<dyn Fn(&str) + Send + Sync>;
+type Refresh = Box<dyn Fn() + Send + Sync>;
+
+/// The label that names a channel.
+const CHANNEL: &str = "channel";
 
 /// The metrics of one node. Clones share them.
 #[derive(Clone, Default)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
+    of_channels: Arc<Mutex<Vec<Forget>>>,
+    refreshed: Arc<Mutex<Vec<Refresh>>>,
 }
 
 impl fmt::Debug for Metrics {
@@ -25,26 +33,66 @@ impl fmt::Debug for Metrics {
     }
 }
 
+/// Series that differ by labels.
+#[derive(Clone)]
+struct Series<M> {
+    names: &'static [&'static str],
+    family: Family<Labels, M, fn() -> M>,
+    known: Arc<Mutex<HashSet<Labels>>>,
+}
+
+impl<M> fmt::Debug for Series<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names).finish()
+    }
+}
+
+impl<M: Clone + Send + Sync + 'static> Series<M> {
+    fn new(names: &'static [&'static str], make: fn() -> M) -> Self {
+        Self {
+            names,
+            family: Family::new_with_constructor(make),
+            known: Arc::default(),
+        }
+    }
+
+    fn with(&self, values: &[&str]) -> M {
+        let labels = labels(self.names, values);
+        let there = self.family.get(&labels).map(|metric| metric.clone());
+        there.unwrap_or_else(|| {
+            self.known.lock().insert(labels.clone());
+            self.family.get_or_create_owned(&labels)
+        })
+    }
+
+    fn remove(&self, values: &[&str]) {
+        let labels = labels(self.names, values);
+        self.known.lock().remove(&labels);
+        self.family.remove(&labels);
+    }
+
+    fn forget_channel(&self, channel: &str) {
+        self.known.lock().retain(|labels| {
+            let of_it = labels.iter().any(|(n, v)| *n == CHANNEL && v == channel);
+            if of_it {
+                self.family.remove(labels);
+            }
+            !of_it
+        });
+    }
+}
+
 /// A family of counters that differ by labels.
 #[derive(Clone, Debug)]
-pub struct Counters {
-    names: &'static [&'static str],
-    family: Family<Labels, RawCounter>,
-}
+pub struct Counters(Series<RawCounter>);
 
 /// A family of gauges that differ by labels.
 #[derive(Clone, Debug)]
-pub struct Gauges {
-    names: &'static [&'static str],
-    family: Family<Labels, RawGauge>,
-}
+pub struct Gauges(Series<RawGauge>);
 
 /// A family of histograms of durations in seconds that differ by labels.
 #[derive(Clone, Debug)]
-pub struct Durations {
-    names: &'static [&'static str],
-    family: Family<Labels, RawHistogram, fn() -> RawHistogram>,
-}
+pub struct Durations(Series<RawHistogram>);
 
 /// One counter. It is cheap to keep and to raise.
 #[derive(Clone, Debug)]
@@ -76,23 +124,52 @@ fn duration_histogram() -> RawHistogram {
 impl Metrics {
     /// Registers a counter under Fabric's full name, for example `broadcast_processed_count`.
     pub fn counters(&self, name: &str, help: &str, names: &'static [&'static str]) -> Counters {
-        let family = Family::default();
-        self.register(name, help, family.clone());
-        Counters { names, family }
+        Counters(self.series(name, help, names, RawCounter::default))
     }
 
     /// Registers a gauge.
     pub fn gauges(&self, name: &str, help: &str, names: &'static [&'static str]) -> Gauges {
-        let family = Family::default();
-        self.register(name, help, family.clone());
-        Gauges { names, family }
+        Gauges(self.series(name, help, names, RawGauge::default))
     }
 
     /// Registers a histogram of durations in seconds.
     pub fn durations(&self, name: &str, help: &str, names: &'static [&'static str]) -> Durations {
-        let family = Family::new_with_constructor(duration_histogram as fn() -> RawHistogram);
-        self.register(name, help, family.clone());
-        Durations { names, family }
+        Durations(self.series(name, help, names, duration_histogram))
+    }
+
+    /// Has `refresh` called before metrics are shown, for gauges that nobody keeps up to date
+    /// meanwhile.
+    pub fn before_shown(&self, refresh: impl Fn() + Send + Sync + 'static) {
+        self.refreshed.lock().push(Box::new(refresh));
+    }
+
+    /// Removes every series whose label `channel` names this one, which the node does not have any
+    /// more. Counters and gauges that somebody keeps go on unseen.
+    pub fn forget_channel(&self, channel: &str) {
+        for forget in self.of_channels.lock().iter() {
+            forget(channel);
+        }
+    }
+
+    fn series<M>(
+        &self,
+        name: &str,
+        help: &str,
+        names: &'static [&'static str],
+        make: fn() -> M,
+    ) -> Series<M>
+    where
+        M: Clone + Send + Sync + 'static,
+        Family<Labels, M, fn() -> M>: Metric,
+    {
+        let series = Series::new(names, make);
+        self.register(name, help, series.family.clone());
+        if names.contains(&CHANNEL) {
+            let of_channels = series.clone();
+            let forget: Forget = Box::new(move |channel| of_channels.forget_channel(channel));
+            self.of_channels.lock().push(forget);
+        }
+        series
     }
 
     fn register(&self, name: &str, help: &str, metric: impl Metric) {
@@ -104,6 +181,9 @@ impl Metrics {
     /// All metrics in Prometheus' text form 0.0.4. Counters carry the names they were registered
     /// under: OpenMetrics would add `_total`, which Fabric's dashboards do not know.
     pub fn text(&self) -> String {
+        for refresh in self.refreshed.lock().iter() {
+            refresh();
+        }
         let mut encoded = String::new();
         // Writing to a string does not fail.
         let _ = encode(&mut encoded, &self.registry.lock());
@@ -147,26 +227,36 @@ fn push_sample(out: &mut String, sample: &str) {
 impl Counters {
     /// The counter with these label values, in the order of the names.
     pub fn with(&self, values: &[&str]) -> Counter {
-        Counter(self.family.get_or_create_owned(&labels(self.names, values)))
+        Counter(self.0.with(values))
+    }
+
+    /// Forgets the counter with these label values.
+    pub fn remove(&self, values: &[&str]) {
+        self.0.remove(values);
     }
 }
 
 impl Gauges {
     /// The gauge with these label values, in the order of the names.
     pub fn with(&self, values: &[&str]) -> Gauge {
-        Gauge(self.family.get_or_create_owned(&labels(self.names, values)))
+        Gauge(self.0.with(values))
     }
 
     /// Forgets the gauge with these label values.
     pub fn remove(&self, values: &[&str]) {
-        self.family.remove(&labels(self.names, values));
+        self.0.remove(values);
     }
 }
 
 impl Durations {
     /// The histogram with these label values, in the order of the names.
     pub fn with(&self, values: &[&str]) -> DurationHistogram {
-        DurationHistogram(self.family.get_or_create_owned(&labels(self.names, values)))
+        DurationHistogram(self.0.with(values))
+    }
+
+    /// Forgets the histogram with these label values.
+    pub fn remove(&self, values: &[&str]) {
+        self.0.remove(values);
     }
 }
 
@@ -310,6 +400,38 @@ mod tests {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
         assert!(!text.contains("_total") && !text.contains("EOF"));
+    }
+
+    #[test]
+    fn a_channel_that_is_gone_leaves_nothing() {
+        let metrics = Metrics::default();
+        let counters = metrics.counters("a_count", "Help.", &["host", "channel"]);
+        let gauges = metrics.gauges("a_gauge", "Help.", &["channel"]);
+        let others = metrics.gauges("hosts", "Help.", &["host"]);
+        let kept = counters.with(&["x", "one"]);
+        for channel in ["one", "two"] {
+            counters.with(&["y", channel]).inc();
+            gauges.with(&[channel]).set(1);
+            others.with(&[channel]).set(1);
+        }
+        metrics.forget_channel("one");
+        kept.inc();
+        let text = metrics.text();
+        assert!(!text.contains("channel=\"one\""), "{text}");
+        for line in [
+            "a_count{host=\"y\",channel=\"two\"} 1",
+            "a_gauge{channel=\"two\"} 1",
+            "hosts{host=\"one\"} 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+        // It may come again, and begins anew.
+        counters.with(&["x", "one"]).inc();
+        assert!(
+            metrics
+                .text()
+                .contains("a_count{host=\"x\",channel=\"one\"} 1")
+        );
     }
 
     #[test]

@@ -72,6 +72,7 @@ struct LogSpec {
 impl Operations {
     /// An endpoint that shows `metrics` only where the provider is `prometheus`, and that lets only
     /// clients with a verified certificate see metrics and change levels where it runs over TLS.
+    /// What the log holds, and the version, are among the metrics from here on.
     pub fn new(
         levels: Levels,
         metrics: Option<Metrics>,
@@ -79,6 +80,12 @@ impl Operations {
         version: Version,
         require_certificate: bool,
     ) -> Self {
+        if let Some(metrics) = &metrics {
+            levels.observe(metrics);
+            let help = "The version of this node, as a label; the value is 1.";
+            let running = metrics.gauges("fabric_version", help, &["version"]);
+            running.with(&[&version.version]).set(1);
+        }
         Self {
             levels,
             metrics,

@@ -150,6 +150,8 @@ pub struct Follower {
     pub idle: Duration,
     /// Whether to take blocks from orderers that cannot order at the moment, too.
     pub best_effort: bool,
+    /// Told of blocks that cannot come next or that were refused, instead of the log.
+    pub refused: Option<Arc<dyn Fn(&FollowError) + Send + Sync>>,
 }
 
 /// How far following has come.
@@ -194,20 +196,30 @@ impl Follower {
             let pause = backoff.pause(self.rng.as_ref());
             match ended {
                 Ok(()) => tracing::debug!(channel = self.channel_id, "deliver stream ended"),
-                Err(error) => {
-                    let text = error.to_string();
-                    let channel = self.channel_id.as_str();
-                    if told.len() < MAX_TOLD && told.insert(text.clone()) {
-                        tracing::warn!(channel, "following the channel was interrupted: {text}");
-                    } else {
-                        tracing::debug!(channel, "still interrupted: {text}");
-                    }
-                }
+                Err(error) => self.tell(&error, &mut told),
             }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
+        }
+    }
+
+    fn tell(&self, error: &FollowError, told: &mut BTreeSet<String>) {
+        let channel = self.channel_id.as_str();
+        if let Some(refused) = &self.refused
+            && matches!(
+                error,
+                FollowError::Order { .. } | FollowError::Rejected { .. }
+            )
+        {
+            return refused(error);
+        }
+        let text = error.to_string();
+        if told.len() < MAX_TOLD && told.insert(text.clone()) {
+            tracing::warn!(channel, "following the channel was interrupted: {text}");
+        } else {
+            tracing::debug!(channel, "still interrupted: {text}");
         }
     }
 

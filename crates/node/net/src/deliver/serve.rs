@@ -175,12 +175,12 @@ impl Deliverer {
                 let status = match end {
                     End::Status(status) => status,
                     End::Broken(error) => {
-                        deliverer.metrics.completed(&labels, false);
+                        session.count_end(&deliverer.metrics, &labels, false);
                         Err(error)?;
                         return;
                     }
                 };
-                deliverer.metrics.completed(&labels, status == Status::Success);
+                session.count_end(&deliverer.metrics, &labels, status == Status::Success);
                 yield respond.status(status);
                 if status != Status::Success {
                     return;
@@ -334,6 +334,13 @@ pub(super) struct Session {
 impl Session {
     fn channel(&self) -> &str {
         &self.request.channel_id
+    }
+
+    /// Counts the end of the request, unless the channel is gone, and its metrics with it.
+    fn count_end(&self, metrics: &DeliverMetrics, labels: &DeliverLabels, success: bool) {
+        if !self.source.closed() {
+            metrics.completed(labels, success);
+        }
     }
 
     fn judge(&mut self) -> Result<(), Status> {

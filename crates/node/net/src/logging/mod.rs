@@ -5,9 +5,10 @@
 //! a log statement names itself.
 
 mod format;
+mod observe;
 mod spec;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
@@ -17,8 +18,10 @@ use tracing::{Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
 
+use crate::metrics::Metrics;
 use format::FabricFormat;
-use spec::Spec;
+use observe::{Counting, Observer};
+use spec::{Spec, is_ours};
 
 /// A logging specification that cannot be followed. The words are Fabric's.
 #[derive(Debug, Error)]
@@ -56,6 +59,7 @@ pub enum LoggingError {
 #[derive(Clone)]
 pub struct Levels {
     current: Arc<ArcSwap<Spec>>,
+    observer: Arc<OnceLock<Observer>>,
 }
 
 impl Levels {
@@ -63,6 +67,7 @@ impl Levels {
     pub fn new(spec: &str) -> Result<Self, LoggingError> {
         Ok(Self {
             current: Arc::new(ArcSwap::from_pointee(Spec::parse(spec)?)),
+            observer: Arc::default(),
         })
     }
 
@@ -73,6 +78,11 @@ impl Levels {
         Ok(())
     }
 
+    /// Counts entries in these metrics from now on; in the first that are given.
+    pub(crate) fn observe(&self, metrics: &Metrics) {
+        self.observer.get_or_init(|| Observer::new(metrics));
+    }
+
     /// The specification in force, in normal form.
     pub fn spec(&self) -> String {
         self.current.load().to_string()
@@ -81,12 +91,21 @@ impl Levels {
 
 impl<S> Filter<S> for Levels {
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        *metadata.level() <= self.current.load().level_of(metadata.target())
+        let enabled = *metadata.level() <= self.current.load().level_of(metadata.target());
+        if !enabled && let Some(observer) = self.observer.get() {
+            observer.checked(metadata);
+        }
+        enabled
     }
 
+    /// Entries of ours at a level that some logger writes are asked about each time, so that they
+    /// count as checked, as in Fabric. Others cost nothing.
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if *metadata.level() <= self.current.load().level_of(metadata.target()) {
+        let spec = self.current.load();
+        if *metadata.level() <= spec.level_of(metadata.target()) {
             Interest::always()
+        } else if *metadata.level() <= spec.most_verbose() && is_ours(metadata.target()) {
+            Interest::sometimes()
         } else {
             Interest::never()
         }
@@ -102,7 +121,8 @@ impl<S> Filter<S> for Levels {
 /// and any other gives Fabric's usual line.
 pub fn init(spec: &str, format: &str) -> Result<Levels, LoggingError> {
     let levels = Levels::new(spec)?;
-    let output = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let writer = Counting::new(&levels, std::io::stderr);
+    let output = tracing_subscriber::fmt::layer().with_writer(writer);
     let set = if format == "json" {
         let layer = output.json().with_filter(levels.clone());
         install(tracing_subscriber::registry().with(layer))

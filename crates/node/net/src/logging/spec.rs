@@ -120,7 +120,7 @@ impl Spec {
 }
 
 /// Log statements of this project: by module path, or by a name of Fabric's style.
-fn is_ours(target: &str) -> bool {
+pub(super) fn is_ours(target: &str) -> bool {
     target.starts_with("selvage") || (target.contains('.') && !target.contains("::"))
 }
 

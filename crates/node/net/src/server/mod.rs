@@ -5,6 +5,7 @@
 //! session to handlers; Fabric's protocols need both. Everything that arrives is an
 //! [`axum::Router`]: `tonic::service::Routes::into_axum_router` makes one of gRPC services.
 
+mod calls;
 mod failures;
 mod idle;
 
@@ -16,7 +17,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -33,6 +34,7 @@ use tower::ServiceExt;
 use crate::connection::{Connection, Stream};
 use crate::tls::{ALPN_H2, ALPN_HTTP11, ServerTls};
 use crate::{NetError, TlsError};
+pub use calls::CallMetrics;
 use failures::HandshakeFailures;
 use idle::Requests;
 
@@ -72,6 +74,8 @@ pub struct ServerOptions {
     pub keepalive_timeout: Duration,
     /// How long calls may go on after shutdown was asked for.
     pub drain: Duration,
+    /// Where connections and gRPC calls are counted.
+    pub metrics: Option<CallMetrics>,
 }
 
 impl ServerOptions {
@@ -87,6 +91,7 @@ impl ServerOptions {
             keepalive_interval: Duration::from_secs(7200),
             keepalive_timeout: Duration::from_secs(20),
             drain: Duration::from_secs(3),
+            metrics: None,
         }
     }
 
@@ -266,6 +271,8 @@ async fn serve_connection(shared: &Shared, router: Router, stream: TcpStream, re
             }
         },
     };
+    let metrics = shared.options.metrics.clone();
+    let _open = metrics.as_ref().map(CallMetrics::connection);
     let connection = Connection::new(remote, tls);
     let connect_info = TcpConnectInfo {
         local_addr: Some(shared.local),
@@ -277,7 +284,7 @@ async fn serve_connection(shared: &Shared, router: Router, stream: TcpStream, re
         request.extensions_mut().insert(connection.clone());
         request.extensions_mut().insert(connect_info.clone());
         let running = counted.as_ref().map(Requests::begin);
-        let answer = router.clone().oneshot(request.map(Body::new));
+        let answer = answer(router.clone(), request.map(Body::new), metrics.as_ref());
         async move {
             let response = answer.await?;
             Ok::<_, Infallible>(match running {
@@ -304,6 +311,26 @@ async fn serve_connection(shared: &Shared, router: Router, stream: TcpStream, re
         // Who was idle and does not take the farewell either.
         () = idle(Some(shared.options.drain)) => {}
         ended = serving => note_end(remote, ended),
+    }
+}
+
+/// The router's answer, counted.
+fn answer(
+    router: Router,
+    request: Request,
+    metrics: Option<&CallMetrics>,
+) -> impl Future<Output = Result<Response, Infallible>> + use<> {
+    let (request, call) = match metrics {
+        Some(metrics) => metrics.begin(request),
+        None => (request, None),
+    };
+    let answer = router.oneshot(request);
+    async move {
+        let response = answer.await?;
+        Ok(match call {
+            Some(call) => call.until_sent(response),
+            None => response,
+        })
     }
 }
 

@@ -306,6 +306,7 @@ async fn a_follower_goes_on_over_a_restart_and_past_a_bad_server() {
         max_pause: Duration::from_millis(300),
         idle: Duration::from_secs(10),
         best_effort: true,
+        refused: None,
     };
     let stop = CancellationToken::new();
     let (sender, mut received) = tokio::sync::mpsc::channel(16);

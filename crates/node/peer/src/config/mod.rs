@@ -127,7 +127,10 @@ impl Settings {
         if !matches!(provider.as_str(), "prometheus" | "disabled") {
             return unsupported(
                 "metrics.provider",
-                format!("{provider:?} is not supported; use prometheus or disabled"),
+                format!(
+                    "{provider:?} is not supported; use prometheus, and have /metrics of the \
+                     operations endpoint read, or disabled"
+                ),
             );
         }
         if !self.core.peer.bccsp.default.eq_ignore_ascii_case("SW") {

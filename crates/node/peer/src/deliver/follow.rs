@@ -55,6 +55,7 @@ pub async fn follow(
         max_pause: node.max_pause,
         idle: IDLE,
         best_effort: false,
+        refused: None,
     };
     let next = committer.next().await;
     let halt = stop.child_token();

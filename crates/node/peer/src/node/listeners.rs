@@ -9,7 +9,7 @@ use selvage_net::health::Serving;
 use selvage_net::logging::Levels;
 use selvage_net::metrics::{DeliverMetrics, Metrics};
 use selvage_net::ops::{Operations, Version};
-use selvage_net::server::{Server, ServerOptions};
+use selvage_net::server::{CallMetrics, Server, ServerOptions};
 use selvage_net::services::deliver_server::DeliverServer;
 use selvage_net::throttle::Throttled;
 use selvage_net::tls::{ClientAuth, ClientRoots, ServerTls, TlsIdentity, certificates_from_pem};
@@ -51,10 +51,12 @@ impl Bound {
     pub(crate) async fn take(
         settings: &Settings,
         tls: &PeerTls,
+        metrics: &Metrics,
         env: &Env,
     ) -> Result<Self, NodeError> {
         let peer = &settings.core.peer;
         let mut options = ServerOptions::grpc(tls.server());
+        options.metrics = Some(CallMetrics::new(metrics));
         options.keepalive_interval = peer.keepalive.interval.0;
         options.keepalive_timeout = peer.keepalive.timeout.0;
         let main = bind("peer.listenAddress", &peer.listen_address, options).await?;

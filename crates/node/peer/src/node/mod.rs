@@ -137,7 +137,7 @@ impl Node {
         };
         let ledgers = settings.data_dir().join("ledgersData").join("channels");
         let channels = Arc::new(Channels::new(&ledgers, env.clone(), ledger));
-        let bound = Bound::take(&settings, &tls, &env).await?;
+        let bound = Bound::take(&settings, &tls, &metrics, &env).await?;
         let dev = options.chaincode_dev;
         let chaincodes = chaincode::assemble(&settings, &env, &channels, &identities, &bound, dev)?;
         let orderers = Arc::new(ConfiguredOrderers::new(tls.clone(), &settings)?);

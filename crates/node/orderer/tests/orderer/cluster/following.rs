@@ -240,6 +240,7 @@ async fn whoever_has_nothing_new_is_left_for_one_who_has() {
         max_pause: Duration::from_millis(300),
         idle: Duration::from_millis(200),
         best_effort: true,
+        refused: None,
     };
     let config = Arc::new(ChannelConfig::from_block(&maker.blocks[0]).unwrap());
     let verifier = BlockVerifier::after(config, maker.blocks[0].header.as_ref().unwrap());
