@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use crate::chain::{Answer, refusal};
 use crate::limiter::Limiter;
+use crate::refusals::{Reason, Refusals, UNKNOWN};
 use crate::registrar::Registrar;
 
 /// Messages of one stream that may wait for their answers.
@@ -40,6 +41,7 @@ pub(crate) struct Broadcaster {
     registrar: Arc<Registrar>,
     limiter: Option<Arc<Limiter>>,
     metrics: BroadcastMetrics,
+    refusals: Refusals,
 }
 
 /// A message that waits for its answer.
@@ -51,6 +53,9 @@ struct Waiting {
 /// What metrics and log say about a message.
 struct Note {
     channel: String,
+    /// What the client called a channel that this node does not have. Not for metrics: clients
+    /// could make any number of names up.
+    unknown: Option<String>,
     kind: &'static str,
     validated: Duration,
     enqueued: Option<Instant>,
@@ -61,6 +66,7 @@ impl Broadcaster {
         registrar: Arc<Registrar>,
         limiter: Option<Arc<Limiter>>,
         metrics: &Metrics,
+        refusals: Refusals,
     ) -> Self {
         let metrics = BroadcastMetrics {
             validate: metrics.durations(
@@ -83,6 +89,7 @@ impl Broadcaster {
             registrar,
             limiter,
             metrics,
+            refusals,
         }
     }
 
@@ -153,7 +160,8 @@ impl Broadcaster {
     async fn submit(&self, envelope: Envelope) -> Result<Waiting, (Answer, Note)> {
         let begun = Instant::now();
         let mut note = Note {
-            channel: "unknown".to_owned(),
+            channel: UNKNOWN.to_owned(),
+            unknown: None,
             kind: "unknown",
             validated: Duration::ZERO,
             enqueued: None,
@@ -167,11 +175,7 @@ impl Broadcaster {
             if let Some(reason) = self.registrar.why_not_served(id) {
                 return Err(((Status::ServiceUnavailable, reason), note));
             }
-            // The name is not kept for metrics: clients could make any number of them up.
-            tracing::warn!(
-                channel = incoming.channel.channel_id,
-                "rejecting broadcast: this node does not have the channel"
-            );
+            note.unknown = Some(incoming.channel.channel_id);
             return Err((refusal(Refusal::UnknownChannel), note));
         };
         note.channel.clear();
@@ -191,7 +195,12 @@ impl Broadcaster {
 
     fn respond(&self, answer: Answer, note: &Note, remote: &str) -> BroadcastResponse {
         let (status, info) = answer;
-        let labels = [note.channel.as_str(), note.kind, status.as_str_name()];
+        // Of a channel that was removed meanwhile nothing is measured any more.
+        let channel = match self.registrar.chain(&note.channel) {
+            Some(_) => note.channel.as_str(),
+            None => UNKNOWN,
+        };
+        let labels = [channel, note.kind, status.as_str_name()];
         self.metrics.processed.with(&labels).inc();
         self.metrics.validate.with(&labels).observe(note.validated);
         if let Some(enqueued) = note.enqueued {
@@ -201,12 +210,13 @@ impl Broadcaster {
                 .observe(enqueued.elapsed());
         }
         if status != Status::Success {
-            tracing::warn!(
-                channel = note.channel,
-                remote,
-                "Rejecting broadcast with {}: {info}",
-                status.as_str_name()
-            );
+            let of = match &note.unknown {
+                Some(name) => format!(" for channel {name:?}"),
+                None => String::new(),
+            };
+            let name = status.as_str_name();
+            let what = format_args!("a broadcast of {remote}{of} with {name}: {info}");
+            self.refusals.note(channel, Reason::Broadcast(status), what);
         }
         BroadcastResponse {
             status: status as i32,

@@ -576,7 +576,8 @@ impl Settings {
         ) {
             return refuse(
                 "Metrics.Provider",
-                "only \"prometheus\" and \"disabled\" exist here",
+                "only \"prometheus\" and \"disabled\" exist here: set \"prometheus\", and have /metrics \
+                 of the operations endpoint read",
             );
         }
         let Debug {

@@ -13,6 +13,8 @@
 //! | `registrar` | `multichannel.Registrar` |
 //! | `onboarding` | `follower.Chain` before its first block |
 //! | `participation` | `orderer/common/channelparticipation` |
+//! | `standings` | `multichannel.Metrics` |
+//! | `refusals` | what Fabric only logs |
 //! | `limiter` | `General.Throttling` |
 //! | [`node`] | `orderer/common/server` |
 
@@ -26,11 +28,14 @@ mod local_msp;
 pub mod node;
 mod onboarding;
 mod participation;
+mod refusals;
 mod registrar;
 mod reload;
+mod standings;
 mod tls;
 
 pub use chain::CONSENSUS_TYPES;
 pub use error::{ChainError, OrdererError};
 pub use local_msp::Signer;
+pub use refusals::Refusals;
 pub use selvage_crypto::in_full;

@@ -16,7 +16,7 @@ use selvage_net::health::Serving;
 use selvage_net::logging::{self, Levels};
 use selvage_net::metrics::{DeliverMetrics, Metrics};
 use selvage_net::ops::{Operations, Version};
-use selvage_net::server::{Server, ServerOptions};
+use selvage_net::server::{CallMetrics, Server, ServerOptions};
 use selvage_net::services::atomic_broadcast_server::{AtomicBroadcast, AtomicBroadcastServer};
 use selvage_net::throttle::Throttled;
 use selvage_net::tls::{ServerTls, TlsIdentity};
@@ -33,15 +33,17 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::broadcast::Broadcaster;
-use crate::chain::{ClusterNode, Shared};
+use crate::chain::{ChainMetrics, ClusterNode, Shared};
 use crate::cluster::{ClusterTls, Limits, LinkOptions, Links, StepService};
 use crate::config::{Endpoint, Settings};
 use crate::error::OrdererError;
 use crate::limiter::Limiter;
 use crate::local_msp::{LocalMsp, Signer};
 use crate::participation::Participation;
+use crate::refusals::Refusals;
 use crate::registrar::Registrar;
 use crate::reload::Reload;
+use crate::standings;
 use crate::tls::EndpointTls;
 
 /// The version of this program.
@@ -71,6 +73,7 @@ pub struct Orderer {
     registrar: Arc<Registrar>,
     servers: JoinSet<Result<(), NetError>>,
     reload: Reload,
+    calls: CallMetrics,
     fatal: mpsc::Receiver<(String, String)>,
 }
 
@@ -138,6 +141,7 @@ impl Orderer {
             registrar: OnceLock::new(),
         });
 
+        let refusals = Refusals::new(&metrics, env.clock.clone());
         let (fatal_sender, fatal) = mpsc::channel(1);
         let follow = roots_follow.clone();
         let shared = Shared {
@@ -146,6 +150,8 @@ impl Orderer {
             filters: filters(settings),
             solo: solo_options(settings),
             cluster: cluster.clone(),
+            metrics: ChainMetrics::new(&metrics),
+            refusals: refusals.clone(),
             config_changed: Arc::new(move || follow.update()),
             fatal: fatal_sender,
         };
@@ -161,11 +167,13 @@ impl Orderer {
             let participation = participation.clone();
             async move { participation.answer(request).await }
         });
-        let mut grpc = grpc_routes(settings, &registrar, &metrics, env.clock.clone());
+        let broadcaster = broadcaster(settings, &registrar, &metrics, refusals.clone());
+        let deliverer = deliverer(settings, &registrar, &metrics, env.clock.clone());
+        let mut grpc = grpc_routes(settings, broadcaster, deliverer);
         let mut between = None;
         if let Some(links) = &cluster.links {
             let limits = Limits::new(settings);
-            let steps = StepService::new(links, limits, env.clone(), shutdown.clone());
+            let steps = StepService::new(links, limits, refusals, env.clone(), shutdown.clone());
             let (raft, bft) = (steps.cluster(), steps.node_service());
             match between_tls {
                 Some(tls) => {
@@ -185,6 +193,7 @@ impl Orderer {
             registrar,
             servers: JoinSet::new(),
             reload,
+            calls: CallMetrics::new(&metrics),
             fatal,
         };
         orderer
@@ -223,7 +232,7 @@ impl Orderer {
             .listen_http(section, "Admin.TLS", &settings.admin, admin)
             .await?;
         let general = &settings.general;
-        let mut options = ServerOptions::grpc(grpc_tls);
+        let mut options = self.grpc_options(grpc_tls);
         options.keepalive_interval = general.keepalive.server_interval.0;
         options.keepalive_timeout = general.keepalive.server_timeout.0;
         if !general.connection_timeout.0.is_zero() {
@@ -233,6 +242,13 @@ impl Orderer {
         let section = "the orderer (General.ListenAddress, General.ListenPort)";
         self.address = self.listen(section, &address, options, grpc).await?;
         Ok(())
+    }
+
+    fn grpc_options(&self, tls: Option<ServerTls>) -> ServerOptions {
+        ServerOptions {
+            metrics: Some(self.calls.clone()),
+            ..ServerOptions::grpc(tls)
+        }
     }
 
     /// The listener that other orderers have to themselves.
@@ -245,7 +261,7 @@ impl Orderer {
         let cluster = &settings.general.cluster;
         let address = host_port(&cluster.listen_address, cluster.listen_port);
         let section = "the cluster (General.Cluster.ListenAddress, General.Cluster.ListenPort)";
-        let options = ServerOptions::grpc(Some(tls));
+        let options = self.grpc_options(Some(tls));
         self.listen(section, &address, options, routes).await?;
         Ok(())
     }
@@ -456,19 +472,12 @@ fn operations(
     env: &Env,
     levels: Levels,
 ) -> Operations {
+    standings::show(Arc::downgrade(registrar), metrics);
     let shown = settings.metrics.provider == "prometheus";
     let version = Version {
         commit_sha: COMMIT.to_owned(),
         version: VERSION.to_owned(),
     };
-    metrics
-        .gauges(
-            "fabric_version",
-            "The active version of Fabric.",
-            &["version"],
-        )
-        .with(&[VERSION])
-        .set(1);
     let operations = Operations::new(
         levels,
         shown.then(|| metrics.clone()),
@@ -484,30 +493,44 @@ fn operations(
     operations
 }
 
-fn grpc_routes(
+fn broadcaster(
     settings: &Settings,
     registrar: &Arc<Registrar>,
     metrics: &Metrics,
-    clock: Arc<dyn Clock>,
-) -> Routes {
-    let general = &settings.general;
-    let throttling = &general.throttling;
+    refusals: Refusals,
+) -> Broadcaster {
+    let throttling = &settings.general.throttling;
     let limiter = (throttling.rate > 0).then(|| {
         Arc::new(Limiter::new(
             throttling.rate,
             throttling.inactivity_timeout.0,
         ))
     });
+    Broadcaster::new(registrar.clone(), limiter, metrics, refusals)
+}
+
+fn deliverer(
+    settings: &Settings,
+    registrar: &Arc<Registrar>,
+    metrics: &Metrics,
+    clock: Arc<dyn Clock>,
+) -> Deliverer {
+    let general = &settings.general;
+    Deliverer {
+        sources: registrar.clone(),
+        clock,
+        time_window: general.authentication.time_window.0,
+        mutual_tls: general.tls.enabled && general.tls.client_auth_required,
+        expiration_checks: !general.authentication.no_expiration_checks,
+        metrics: DeliverMetrics::new(metrics),
+    }
+}
+
+fn grpc_routes(settings: &Settings, broadcaster: Broadcaster, deliverer: Deliverer) -> Routes {
+    let general = &settings.general;
     let service = Service {
-        broadcaster: Broadcaster::new(registrar.clone(), limiter, metrics),
-        deliverer: Deliverer {
-            sources: registrar.clone(),
-            clock,
-            time_window: general.authentication.time_window.0,
-            mutual_tls: general.tls.enabled && general.tls.client_auth_required,
-            expiration_checks: !general.authentication.no_expiration_checks,
-            metrics: DeliverMetrics::new(metrics),
-        },
+        broadcaster,
+        deliverer,
     };
     let service = AtomicBroadcastServer::new(service)
         .max_decoding_message_size(body_limit(general.max_recv_msg_size))

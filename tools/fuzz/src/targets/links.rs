@@ -17,6 +17,7 @@ use selvage_net::tonic::codegen::Service;
 use selvage_net::tonic::service::Routes;
 use selvage_net::tonic::transport::Channel;
 use selvage_net::{CancellationToken, Endpoint, connect};
+use selvage_orderer::Refusals;
 use selvage_orderer::cluster::{
     BFT_VERSION, ClusterTls, Kind, Limits, LinkOptions, Links, Ports, StepService,
 };
@@ -89,7 +90,8 @@ impl Station {
             .expect("TLS is on");
         let options = LinkOptions::new(&settings);
         let signer = world().orderer.clone();
-        let links = Links::new(options, tls, signer, &Metrics::default(), Env::test(1));
+        let metrics = Metrics::default();
+        let links = Links::new(options, tls, signer, &metrics, Env::test(1));
         let ports = [CHANNEL, BFT_CHANNEL].map(|channel| links.open(channel));
         let members = [Member {
             id: OTHER,
@@ -111,7 +113,8 @@ impl Station {
         links.configure(BFT_CHANNEL, kind, &members);
         let shutdown = CancellationToken::new();
         let limits = Limits::new(&settings);
-        let service = StepService::new(&links, limits, Env::test(1), shutdown.clone());
+        let refusals = Refusals::new(&metrics, Env::test(1).clock);
+        let service = StepService::new(&links, limits, refusals, Env::test(1), shutdown.clone());
         let router = Routes::new(service.cluster())
             .add_service(service.node_service())
             .into_axum_router();

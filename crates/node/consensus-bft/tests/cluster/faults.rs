@@ -354,8 +354,7 @@ fn what_is_refused_is_counted_by_reason() {
     };
     let bytes = |message: Message| Bytes::from(message.encode_to_vec());
     let mut check = |from: u64, message: Bytes, why: Refused| {
-        let refused =
-            |cluster: &Cluster| cluster.nodes[2].refused.get(&why).copied().unwrap_or(0);
+        let refused = |cluster: &Cluster| cluster.nodes[2].refused.get(&why).copied().unwrap_or(0);
         let before = refused(&cluster);
         cluster.step(2, Input::Receive { from, message });
         assert_eq!(refused(&cluster), before + 1, "{why}");
@@ -376,8 +375,12 @@ fn what_is_refused_is_counted_by_reason() {
         let message = bytes(early);
         cluster.step(2, Input::Receive { from: 2, message });
     }
-    let message = bytes(message(vote(3, 0)));
-    cluster.step(2, Input::Receive { from: 2, message });
+    let last = bytes(message(vote(3, 0)));
+    let input = Input::Receive {
+        from: 2,
+        message: last,
+    };
+    cluster.step(2, input);
     assert_eq!(cluster.nodes[2].refused.get(&Refused::TooMany), Some(&1));
     cluster.submit(1, "after");
     cluster.run_until("it goes on", SECOND, Cluster::is_settled);

@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 use super::engines::{Consensus, NotRunning, Running};
 use super::fetch::{Fetching, Findings};
 use super::journaling::{self, Journaling};
+use super::metrics::ConsensusMetrics;
 use super::writer::{self, Job, Report};
 use super::{Answer, Chain, FAILED, Relation, Shared, Standing, engines};
 use crate::cluster::Ports;
@@ -84,6 +86,8 @@ pub(super) fn spawn(chain: Arc<Chain>, commands: mpsc::Receiver<Command>, beginn
         findings: None,
         members: Vec::new(),
         informed: BTreeSet::new(),
+        filling: None,
+        measures: None,
     };
     tokio::spawn(driver.run(commands, beginning.running));
 }
@@ -143,6 +147,10 @@ pub(super) struct Driver {
     pub(super) handed_over: u64,
     /// The newest block that is durable.
     pub(super) newest: Arc<Block>,
+    /// Since when the batch waits that is being gathered.
+    pub(super) filling: Option<Instant>,
+    /// What is measured while this node takes part.
+    pub(super) measures: Option<ConsensusMetrics>,
 }
 
 /// Something that happened.
@@ -205,8 +213,10 @@ impl Driver {
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
             interval
         });
+        self.measure(running.consensus);
+        let timing = self.measures.as_ref().and_then(ConsensusMetrics::persist);
         let journal = running.journal;
-        let journaling = journal.map(|j| journaling::spawn(self.chain.clone(), j));
+        let journaling = journal.map(|j| journaling::spawn(self.chain.clone(), j, timing));
         self.fetching = None;
         self.journaled = None;
         self.role = Role::Consenting(Consenting {
@@ -321,6 +331,24 @@ impl Driver {
         self.carry_out(effects).await
     }
 
+    /// Measures this node's part in a consensus from now on.
+    fn measure(&mut self, consensus: Consensus) {
+        self.end_measuring();
+        self.chain.leader.store(0, Ordering::Relaxed);
+        self.measures = self.chain.metrics.consenting(consensus);
+        if let Some(measures) = &self.measures {
+            measures.size(engines::places(&self.chain.config()).len());
+            measures.committed(self.newest.number());
+        }
+    }
+
+    pub(super) fn end_measuring(&mut self) {
+        self.filling = None;
+        if let Some(measures) = self.measures.take() {
+            measures.forget();
+        }
+    }
+
     fn admit(&mut self, command: Command) -> Option<Input> {
         let refusal = match &self.role {
             Role::Consenting(_) => None,
@@ -333,6 +361,9 @@ impl Driver {
         if let Some(reason) = refusal {
             let _ = command.reply.send((Status::ServiceUnavailable, reason));
             return None;
+        }
+        if let Some(measures) = &self.measures {
+            measures.received(command.is_config);
         }
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
@@ -349,6 +380,9 @@ impl Driver {
     async fn stored(&mut self, report: Report) -> bool {
         let number = report.block.number();
         self.newest = report.block;
+        if let Some(measures) = &self.measures {
+            measures.committed(number);
+        }
         if self.fetch_due && number == self.handed_over {
             self.fetch();
         }
@@ -359,6 +393,9 @@ impl Driver {
             let config = self.chain.config();
             if Consensus::of(&config) != Some(consenting.consensus) {
                 return self.change_engine().await;
+            }
+            if let Some(measures) = &self.measures {
+                measures.size(engines::places(&config).len());
             }
             if let Some(judge) = &consenting.judge {
                 judge.set_config(config);
@@ -429,6 +466,7 @@ impl Driver {
             "the channel's engine stopped: {reason}"
         );
         *self.chain.trouble.lock() = Some(reason.clone());
+        self.end_measuring();
         self.role = Role::Halted(reason);
         self.timer = None;
         self.chain.stand(Standing {

@@ -16,6 +16,7 @@ use super::driver::{Driver, Role, author};
 use super::engines::Consensus;
 use super::writer::Job;
 use super::{Answer, engines, refusal};
+use crate::refusals::Reason;
 
 impl Driver {
     /// Carries out effects in order. False when the channel is over.
@@ -71,6 +72,9 @@ impl Driver {
                 .into_iter()
                 .for_each(|ticket| self.answer(ticket, (Status::Success, String::new()))),
             Effect::Refuse(ticket, why) => {
+                if let Some(measures) = &self.measures {
+                    measures.failed(1);
+                }
                 self.answer(ticket, (Status::ServiceUnavailable, why.to_string()));
             }
             Effect::Send { to, message } => {
@@ -89,23 +93,65 @@ impl Driver {
                 self.configure_links(&self.chain.config());
             }
             Effect::Leader(leader) => {
-                let leader_id = leader.unwrap_or(0);
-                self.chain.leader.store(leader_id, Ordering::Relaxed);
                 if leader.is_none() {
-                    self.chain.active.lock().clear();
+                    self.set_active(Vec::new());
                 }
-                if let Role::Consenting(consenting) = &mut self.role {
-                    consenting.leaderless = leader.is_none().then(Instant::now);
-                }
+                self.lead(leader);
             }
             Effect::Active(active) => {
-                *self.chain.active.lock() = active;
+                self.set_active(active);
                 self.informed.clear();
             }
             Effect::Halt(reason) => self.halt(reason),
-            Effect::Write(_) | Effect::Journal(_) | Effect::Revalidate { .. } | Effect::Evicted => {
-            }
+            other => self.note(other),
         }
+    }
+
+    /// Effects that are only counted and measured.
+    fn note(&mut self, effect: Effect) {
+        match effect {
+            Effect::Unheard { from, why, detail } => {
+                let text = match detail.is_empty() {
+                    true => why.to_string(),
+                    false => format!("{why}: {detail}"),
+                };
+                let reason = Reason::Consensus(why);
+                let what = format_args!("a consensus message of consenter {from}: {text}");
+                self.chain.refused(reason, what);
+            }
+            Effect::BatchBegun => self.filling = Some(Instant::now()),
+            Effect::BatchCut => {
+                let waited = self.filling.take().map(|since| since.elapsed());
+                self.chain.metrics.filled(waited.unwrap_or_default());
+            }
+            Effect::Snapshot { number } => {
+                if let Some(measures) = &self.measures {
+                    measures.snapshot(number);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn lead(&mut self, leader: Option<u64>) {
+        let number = leader.unwrap_or(0);
+        let before = self.chain.leader.swap(number, Ordering::Relaxed);
+        let Role::Consenting(consenting) = &mut self.role else {
+            return;
+        };
+        consenting.leaderless = leader.is_none().then(Instant::now);
+        if let Some(measures) = &self.measures
+            && before != number
+        {
+            measures.leader_changed(leader, consenting.id == leader);
+        }
+    }
+
+    fn set_active(&mut self, active: Vec<u64>) {
+        if let Some(measures) = &self.measures {
+            measures.active(active.len());
+        }
+        *self.chain.active.lock() = active;
     }
 
     /// Who is active, for a consenter that this node leads and has not told yet.
@@ -132,7 +178,7 @@ impl Driver {
         };
         let mut active = cluster.active_nodes;
         active.truncate(self.members.len() + 1);
-        *self.chain.active.lock() = active;
+        self.set_active(active);
     }
 
     /// Gives up ordering, and follows the channel: behind the block that showed this node's part to be
@@ -151,6 +197,7 @@ impl Driver {
 
     /// Ends the engine; its journal goes. A marker says that the next one may begin without.
     async fn end_engine(&mut self, ahead: Option<Block>) -> bool {
+        self.end_measuring();
         let role = std::mem::replace(&mut self.role, Role::Following);
         if let Role::Consenting(consenting) = role {
             consenting.end().await;
@@ -188,6 +235,9 @@ impl Driver {
     }
 
     fn refuse_waiting(&mut self, reason: &str) {
+        if let Some(measures) = &self.measures {
+            measures.failed(self.waiting.len());
+        }
         for (_, reply) in self.waiting.drain() {
             let _ = reply.send((Status::ServiceUnavailable, reason.to_owned()));
         }

@@ -9,7 +9,9 @@ use selvage_channel::ChannelConfig;
 use selvage_channel::block::{
     BlockVerifier, is_config_block, verify_config_block, verify_signatures,
 };
-use selvage_net::deliver::{Follower, Kind, Rejected, Signer, newest, only, specified};
+use selvage_net::deliver::{
+    FollowError, Follower, Kind, Rejected, Signer, newest, only, specified,
+};
 use selvage_net::{CancellationToken, Endpoint};
 use selvage_ordering::Member;
 use selvage_proto::common::Block;
@@ -19,6 +21,7 @@ use super::{Chain, ClusterNode, Shared, config_after, engines};
 use crate::cluster::consenter_address;
 use crate::in_full;
 use crate::local_msp::Signer as Own;
+use crate::refusals::Reason;
 
 /// Blocks fetched ahead of the writer.
 const AHEAD: usize = 16;
@@ -114,7 +117,32 @@ fn follower(chain: &Arc<Chain>, members: &[Member]) -> Follower {
             _ => endpoints(&chain.config(), cluster, &members),
         }
     };
-    asking(&chain.id, &chain.shared, Arc::new(endpoints))
+    let weak = Arc::downgrade(chain);
+    let refused = move |error: &FollowError| {
+        if let Some(chain) = weak.upgrade() {
+            chain.refused(Reason::Block, what_was_refused(error));
+        }
+    };
+    Follower {
+        refused: Some(Arc::new(refused)),
+        ..asking(&chain.id, &chain.shared, Arc::new(endpoints))
+    }
+}
+
+fn what_was_refused(error: &FollowError) -> String {
+    match error {
+        FollowError::Rejected {
+            endpoint,
+            number,
+            reason,
+        } => format!("block [{number}] of {endpoint}: {reason}"),
+        FollowError::Order {
+            endpoint,
+            got,
+            wanted,
+        } => format!("block [{got}] of {endpoint}: block [{wanted}] was due"),
+        other => other.to_string(),
+    }
 }
 
 fn asking(
@@ -132,6 +160,7 @@ fn asking(
         max_pause: MAX_PAUSE,
         idle: PATIENCE,
         best_effort: true,
+        refused: None,
     }
 }
 
@@ -298,16 +327,34 @@ async fn config_at(
         let before = fetch(number.checked_sub(1)?).await?;
         number = before.last_config_index().ok()?;
     }
-    let mut config = current;
+    match believed(current, &newer, block) {
+        Ok(config) => Some(config),
+        Err(reason) => {
+            let what = format_args!("block [{}] of {endpoint}: {reason}", block.number());
+            chain.refused(Reason::Block, what);
+            None
+        }
+    }
+}
+
+/// The configuration that these blocks, the newest first, make of one that is known, when each of
+/// them and the block shown is signed as the one before asks.
+fn believed(
+    mut config: Arc<ChannelConfig>,
+    newer: &[Block],
+    block: &Block,
+) -> Result<Arc<ChannelConfig>, String> {
+    let signed = |config: &ChannelConfig, block: &Block| {
+        let header = block.header.as_ref().ok_or("it has no header")?;
+        verify_signatures(config, header, block.metadata.as_ref()).map_err(|e| in_full(&e))
+    };
     for config_block in newer.iter().rev() {
-        let header = config_block.header.as_ref()?;
-        verify_signatures(&config, header, config_block.metadata.as_ref()).ok()?;
-        config = Arc::new(config_after(&config, config_block).ok()?);
+        signed(&config, config_block)?;
+        config = Arc::new(config_after(&config, config_block)?);
     }
     // A genesis block is signed by nobody; the channel's own is known here.
-    let header = block.header.as_ref()?;
-    if header.number > 0 && !is_config_block(block) {
-        verify_signatures(&config, header, block.metadata.as_ref()).ok()?;
+    if block.number() > 0 && !is_config_block(block) {
+        signed(&config, block)?;
     }
-    Some(config)
+    Ok(config)
 }

@@ -1,8 +1,9 @@
 //! The thread that keeps an engine's journal: several writes with one sync when several wait.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use selvage_net::metrics::DurationHistogram;
 use selvage_ordering::JournalWrite;
 use selvage_ordering::journal::Journal;
 use tokio::sync::mpsc;
@@ -36,11 +37,15 @@ impl Journaling {
     }
 }
 
-/// Starts the thread. It ends when the task drops its end.
-pub(super) fn spawn(chain: Arc<Chain>, journal: Journal) -> Journaling {
+/// Starts the thread. It ends when the task drops its end. `timing` notes how long writes take.
+pub(super) fn spawn(
+    chain: Arc<Chain>,
+    journal: Journal,
+    timing: Option<DurationHistogram>,
+) -> Journaling {
     let (writes, queue) = mpsc::channel(QUEUE);
     let (report, reports) = mpsc::channel(QUEUE);
-    tokio::task::spawn_blocking(move || run(&chain, journal, queue, &report));
+    tokio::task::spawn_blocking(move || run(&chain, journal, queue, &report, timing));
     Journaling { writes, reports }
 }
 
@@ -49,6 +54,7 @@ fn run(
     mut journal: Journal,
     mut queue: mpsc::Receiver<JournalWrite>,
     report: &mpsc::Sender<u64>,
+    timing: Option<DurationHistogram>,
 ) {
     let mut begun = false;
     while let Some(first) = queue.blocking_recv() {
@@ -59,8 +65,12 @@ fn run(
             group.push(next);
         }
         let through = group.last().map_or(0, |write| write.sequence);
+        let begun_at = Instant::now();
         if !append(chain, &mut journal, &group) {
             return;
+        }
+        if let Some(timing) = &timing {
+            timing.observe(begun_at.elapsed());
         }
         if !begun && group.iter().any(|write| !write.records.is_empty()) {
             if let Err(error) = chain.shared.has_journal(&chain.id) {

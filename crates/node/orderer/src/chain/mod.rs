@@ -9,6 +9,7 @@ mod effects;
 mod engines;
 mod fetch;
 mod journaling;
+mod metrics;
 mod source;
 mod writer;
 
@@ -36,10 +37,13 @@ use crate::cluster;
 use crate::error::ChainError;
 use crate::in_full;
 use crate::local_msp::Signer;
+use crate::refusals::{Reason, Refusals};
 pub use engines::CONSENSUS_TYPES;
 pub(crate) use engines::{ClusterNode, check_config, is_cluster};
 use engines::{Consensus, NotRunning};
 pub(crate) use fetch::genesis as first_block;
+pub(crate) use metrics::ChainMetrics;
+use metrics::ChannelMetrics;
 pub(crate) use source::Recent;
 
 /// Messages that wait for the channel's task.
@@ -54,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) solo: SoloOptions,
     /// What clusters need of this node.
     pub(crate) cluster: ClusterNode,
+    pub(crate) metrics: ChainMetrics,
+    pub(crate) refusals: Refusals,
     /// Told when a channel's configuration changes or a channel comes or goes.
     pub(crate) config_changed: Arc<dyn Fn() + Send + Sync>,
     /// Told when a channel can no longer write.
@@ -257,6 +263,7 @@ pub(crate) struct Chain {
     stop: CancellationToken,
     inbox: mpsc::Sender<driver::Command>,
     height_gauge: Gauge,
+    metrics: ChannelMetrics,
 }
 
 impl Chain {
@@ -312,6 +319,7 @@ impl Chain {
             stop: CancellationToken::new(),
             inbox,
             height_gauge,
+            metrics: shared.metrics.of(id),
             shared,
         });
         chain.height_gauge.set(chain.height() as i64);
@@ -416,6 +424,13 @@ impl Chain {
 
     fn stand(&self, standing: Standing) {
         *self.standing.lock() = standing;
+    }
+
+    /// Something of others was refused.
+    fn refused(&self, reason: Reason, what: impl std::fmt::Display) {
+        if !self.is_stopped() {
+            self.shared.refusals.note(&self.id, reason, what);
+        }
     }
 
     /// The disk is full: told once, until there is room again.
@@ -555,6 +570,8 @@ impl Chain {
         if let Some(links) = &self.shared.cluster.links {
             links.close(&self.id);
         }
+        self.metrics.forget();
+        self.shared.refusals.forget(&self.id);
         // Wakes streams that wait for a block.
         self.height.send_modify(|_| {});
     }

@@ -1,7 +1,7 @@
 //! The thread that signs blocks and stores them, several with one sync when several wait.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use selvage_channel::block::is_config_block;
@@ -163,8 +163,10 @@ impl Writer {
             if self.chain.is_stopped() {
                 return false;
             }
+            let begun = Instant::now();
             let error = match self.chain.store.append_encoded(&blocks) {
                 Ok(()) => {
+                    self.chain.metrics.stored(blocks.len(), begun.elapsed());
                     self.chain.note_room();
                     return true;
                 }

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -22,7 +21,7 @@ use selvage_net::tls::public_key;
 use selvage_net::tonic::body::Body;
 use selvage_net::tonic::codegen::{BoxFuture, Service};
 use selvage_net::tonic::server::NamedService;
-use selvage_net::tonic::{self, Request, Response, Status, Streaming};
+use selvage_net::tonic::{self, Code, Request, Response, Status, Streaming};
 use selvage_net::{CancellationToken, Connection, describe_status};
 use selvage_proto::common::Envelope;
 use selvage_proto::orderer::cluster_node_service_step_request::Payload as BftPayload;
@@ -37,6 +36,7 @@ use super::links::{Links, Shared};
 use super::members::{Channel, Kind};
 use super::ports::Gone;
 use crate::config::Settings;
+use crate::refusals::{Reason, Refusals, Stream, UNKNOWN};
 
 /// The largest message of somebody whose certificate no channel knows, in bytes: enough to be told
 /// what is wrong.
@@ -50,10 +50,6 @@ const SPARE_STREAMS: usize = 16;
 const STREAMS_PER_CHANNEL: usize = 4;
 /// How often a certificate that expires soon is warned about.
 const WARN_AGAIN: Duration = Duration::from_secs(300);
-/// One line per address and this long about refused streams.
-const QUIET: Duration = Duration::from_secs(60);
-/// Addresses remembered for that.
-const REMEMBERED: usize = 1_024;
 
 /// Limits of [`StepService`].
 #[derive(Debug, Clone)]
@@ -85,7 +81,7 @@ struct Inner {
     limits: Limits,
     shutdown: CancellationToken,
     streams: Mutex<HashMap<Vec<u8>, usize>>,
-    refusals: Mutex<HashMap<IpAddr, Instant>>,
+    refusals: Refusals,
 }
 
 impl std::fmt::Debug for StepService {
@@ -96,14 +92,20 @@ impl std::fmt::Debug for StepService {
 
 impl StepService {
     /// Hands what comes in to the channels of `links`. Streams end when `shutdown` is cancelled.
-    pub fn new(links: &Links, limits: Limits, env: Env, shutdown: CancellationToken) -> Self {
+    pub fn new(
+        links: &Links,
+        limits: Limits,
+        refusals: Refusals,
+        env: Env,
+        shutdown: CancellationToken,
+    ) -> Self {
         Self(Arc::new(Inner {
             links: links.shared().clone(),
             env,
             limits,
             shutdown,
             streams: Mutex::new(HashMap::new()),
-            refusals: Mutex::new(HashMap::new()),
+            refusals,
         }))
     }
 
@@ -186,6 +188,8 @@ struct Caller {
     name: String,
     expires_at: Option<i64>,
     warned: Option<Instant>,
+    /// The channel that its last message was for.
+    channel: String,
 }
 
 impl Caller {
@@ -202,6 +206,7 @@ impl Caller {
                 .to_owned(),
             expires_at: readable.map(|c| c.not_after()),
             warned: None,
+            channel: UNKNOWN.to_owned(),
             connection,
         })
     }
@@ -209,6 +214,51 @@ impl Caller {
     fn from(&self) -> String {
         format!("{}({})", self.name, self.connection.remote())
     }
+}
+
+/// How a stream ends that does not end well.
+enum Ended {
+    /// What came is refused.
+    Refused(Box<Refusal>),
+    /// The connection broke, or this node ends.
+    Broke(Status),
+}
+
+struct Refusal {
+    why: Stream,
+    /// What the log is told, where that is more than the sender is.
+    detail: Option<String>,
+    status: Status,
+}
+
+impl From<Refusal> for Ended {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
+    }
+}
+
+impl From<Status> for Ended {
+    /// What reading a stream says: broken connections, and messages that cannot be read.
+    fn from(status: Status) -> Self {
+        let why = match status.code() {
+            Code::OutOfRange => Stream::TooLarge,
+            Code::Internal if status.message().contains("decode Protobuf") => Stream::Malformed,
+            _ => return Self::Broke(status),
+        };
+        refused(why, status).into()
+    }
+}
+
+fn refused(why: Stream, status: Status) -> Refusal {
+    Refusal {
+        why,
+        detail: None,
+        status,
+    }
+}
+
+fn malformed(text: &str) -> Refusal {
+    refused(Stream::Malformed, Status::unknown(text))
 }
 
 /// A stream that counts among those of its caller until it is dropped.
@@ -231,7 +281,7 @@ impl Drop for Counted<'_> {
 
 impl Inner {
     /// Counts a stream. All strangers share one count.
-    fn count(&self, caller: &Caller) -> Result<Counted<'_>, Status> {
+    fn count(&self, caller: &Caller) -> Result<Counted<'_>, Ended> {
         let key = caller.key.clone().unwrap_or_default();
         let channels = self.links.directory.memberships(&key);
         let (key, limit) = match channels {
@@ -241,36 +291,36 @@ impl Inner {
         let mut streams = self.streams.lock();
         let count = streams.entry(key.clone()).or_default();
         if *count >= limit {
-            return Err(Status::resource_exhausted(format!(
+            let status = Status::resource_exhausted(format!(
                 "too many cluster streams, this orderer takes {limit} at once from you"
-            )));
+            ));
+            return Err(refused(Stream::TooMany, status).into());
         }
         *count += 1;
         drop(streams);
         Ok(Counted { inner: self, key })
     }
 
-    /// Tells the log about a stream that was refused or broke, now and then.
-    fn note(&self, caller: &Caller, status: &Status) {
-        let now = Instant::now();
-        let mut seen = self.refusals.lock();
-        if seen.len() >= REMEMBERED {
-            seen.retain(|_, at| now.duration_since(*at) < QUIET);
-            if seen.len() >= REMEMBERED {
-                seen.clear();
+    /// Counts a stream that was refused, and gives what its opener is told.
+    fn end(&self, caller: &Caller, ended: Ended) -> Status {
+        let refusal = match ended {
+            Ended::Broke(status) => {
+                let text = describe_status(&status);
+                tracing::debug!("cluster stream from {} broke: {text}", caller.from());
+                return status;
             }
-        }
-        let address = caller.connection.remote().ip();
-        let quiet = seen
-            .get(&address)
-            .is_some_and(|at| now.duration_since(*at) < QUIET);
-        let text = describe_status(status);
-        if quiet {
-            tracing::debug!("cluster stream from {} ended: {text}", caller.from());
-        } else {
-            seen.insert(address, now);
-            tracing::warn!("cluster stream from {} ended: {text}", caller.from());
-        }
+            Ended::Refused(refusal) => *refusal,
+        };
+        let known = self.links.directory.get(&caller.channel);
+        let channel = known.as_ref().map_or(UNKNOWN, |known| &known.name);
+        let text = match refusal.detail {
+            Some(detail) => detail,
+            None => describe_status(&refusal.status),
+        };
+        let what = format_args!("a cluster stream from {}: {text}", caller.from());
+        self.refusals
+            .note(channel, Reason::Cluster(refusal.why), what);
+        refusal.status
     }
 
     fn warn_of_expiry(&self, caller: &mut Caller, channel: &str) {
@@ -294,10 +344,11 @@ impl Inner {
     /// Serves one stream with `serve`, counted and told about.
     async fn serve<T, F>(&self, request: Request<Streaming<T>>, serve: F) -> Result<(), Status>
     where
-        F: AsyncFnOnce(&mut Caller, Streaming<T>) -> Result<(), Status>,
+        F: AsyncFnOnce(&mut Caller, Streaming<T>) -> Result<(), Ended>,
     {
         let mut caller = Caller::new(&request)?;
-        let _counted = self.count(&caller)?;
+        let counted = self.count(&caller);
+        let _counted = counted.map_err(|ended| self.end(&caller, ended))?;
         let _shown = self.links.metrics.ingress_streams.enter();
         tracing::debug!("Connection from {}", caller.from());
         let ended = tokio::select! {
@@ -307,22 +358,20 @@ impl Inner {
             }
             ended = serve(&mut caller, request.into_inner()) => ended,
         };
-        match &ended {
-            Ok(()) => tracing::debug!("{} disconnected", caller.from()),
-            Err(status) => self.note(&caller, status),
-        }
-        ended
+        ended.map_err(|ended| self.end(&caller, ended))?;
+        tracing::debug!("{} disconnected", caller.from());
+        Ok(())
     }
 
     async fn raft(
         &self,
         caller: &mut Caller,
         mut messages: Streaming<StepRequest>,
-    ) -> Result<(), Status> {
+    ) -> Result<(), Ended> {
         while let Some(message) = messages.message().await? {
-            let payload = message.payload.ok_or_else(|| {
-                Status::unknown("message is neither a Submit nor a Consensus request")
-            })?;
+            let payload = message
+                .payload
+                .ok_or_else(|| malformed("message is neither a Submit nor a Consensus request"))?;
             match payload {
                 Payload::ConsensusRequest(request) => {
                     let (channel, from) = self.authorise(caller, &request.channel)?;
@@ -345,21 +394,28 @@ impl Inner {
     }
 
     /// The Raft channel of a message, and its sender's number there. The texts are Fabric's.
-    fn authorise(&self, caller: &Caller, channel: &str) -> Result<(Arc<Channel>, u64), Status> {
+    fn authorise(
+        &self,
+        caller: &mut Caller,
+        channel: &str,
+    ) -> Result<(Arc<Channel>, u64), Refusal> {
+        channel.clone_into(&mut caller.channel);
         if channel.is_empty() {
-            return Err(Status::unknown(
-                "badly formatted message, cannot extract channel",
-            ));
+            return Err(malformed("badly formatted message, cannot extract channel"));
         }
         let known = self.links.directory.get(channel);
         let known = known.filter(|channel| channel.members.load().kind == Some(Kind::Raft));
         let known = known.ok_or_else(|| unknown_channel(channel))?;
-        let key = caller
-            .key
-            .as_ref()
-            .ok_or_else(|| Status::unknown("no TLS certificate sent"))?;
+        let key = caller.key.as_ref().ok_or_else(|| {
+            let status = Status::unknown("no TLS certificate sent");
+            refused(Stream::NoCertificate, status)
+        })?;
         let from = known.members.load().id_of(key);
-        let from = from.ok_or_else(unauthorised)?;
+        let from = from.ok_or_else(|| {
+            let status =
+                Status::unknown("certificate extracted from TLS connection isn't authorized");
+            refused(Stream::UnknownCertificate, status)
+        })?;
         Ok((known, from))
     }
 
@@ -367,27 +423,27 @@ impl Inner {
         &self,
         caller: &mut Caller,
         mut messages: Streaming<ClusterNodeServiceStepRequest>,
-    ) -> Result<(), Status> {
+    ) -> Result<(), Ended> {
         let Some(first) = messages.message().await? else {
             return Ok(());
         };
         let Some(BftPayload::NodeAuthrequest(request)) = first.payload else {
-            return Err(self.deny(
-                caller,
-                &AuthError::Denied("invalid request object".to_owned()),
-            ));
+            let error = AuthError::Denied("invalid request object".to_owned());
+            return Err(self.deny(caller, Stream::Malformed, &error).into());
         };
         let name = request.channel.clone();
+        caller.channel.clone_from(&name);
         let from = request.from_id;
         let channel = self
             .authenticate(caller, &request)
-            .map_err(|error| self.deny(caller, &error))?;
+            .map_err(|(why, error)| self.deny(caller, why, &error))?;
         drop(request);
         while let Some(message) = messages.message().await? {
             if channel.members.load().node(from).is_none() {
-                return Err(Status::unknown(format!(
+                let status = Status::unknown(format!(
                     "stream is stale: node {from} is no member of channel {name} any more"
-                )));
+                ));
+                return Err(refused(Stream::Former, status).into());
             }
             self.warn_of_expiry(caller, &name);
             let handed = match message.payload {
@@ -403,9 +459,8 @@ impl Inner {
                     channel.inlets.forward(from, envelope, sequence).await
                 }
                 _ => {
-                    return Err(Status::unknown(
-                        "Message is neither a Submit nor Consensus request",
-                    ));
+                    let text = "Message is neither a Submit nor Consensus request";
+                    return Err(malformed(text).into());
                 }
             };
             gone(handed, &name)?;
@@ -417,60 +472,59 @@ impl Inner {
         &self,
         caller: &Caller,
         request: &NodeAuthRequest,
-    ) -> Result<Arc<Channel>, AuthError> {
-        auth::check_version(request)?;
-        let denied = |reason: String| AuthError::Denied(reason);
-        let known = self.links.directory.get(&request.channel);
-        let known = known
-            .ok_or_else(|| denied(format!("channel {} not found in config", request.channel)))?;
-        let members = known.members.load_full();
-        let Some(own) = members.own() else {
+    ) -> Result<Arc<Channel>, (Stream, AuthError)> {
+        auth::check_version(request).map_err(|error| (Stream::Version, error))?;
+        let denied = |why: Stream, reason: String| (why, AuthError::Denied(reason));
+        let unknown = || {
             let reason = format!("channel {} not found in config", request.channel);
-            return Err(denied(reason));
+            denied(Stream::UnknownChannel, reason)
         };
-        let tls = caller.connection.tls();
-        let tls = tls.ok_or_else(|| denied("session binding read failed: no TLS".to_owned()))?;
-        auth::verify(request, own, &members, tls)?;
+        let known = self.links.directory.get(&request.channel);
+        let known = known.ok_or_else(unknown)?;
+        let members = known.members.load_full();
+        let own = members.own().ok_or_else(unknown)?;
+        let tls = caller.connection.tls().ok_or_else(|| {
+            let reason = "session binding read failed: no TLS".to_owned();
+            denied(Stream::NoCertificate, reason)
+        })?;
+        auth::verify(request, own, &members, tls).map_err(|error| (Stream::Forged, error))?;
         // Mutual TLS as well: the certificates stand in the channel's configuration.
         let shown = caller.key.as_ref().and_then(|key| members.id_of(key));
         if shown != Some(request.from_id) {
-            return Err(denied(
-                "certificate extracted from TLS connection isn't authorized".to_owned(),
-            ));
+            let reason = "certificate extracted from TLS connection isn't authorized".to_owned();
+            return Err(denied(Stream::UnknownCertificate, reason));
         }
         Ok(known)
     }
 
     /// Strangers learn nothing, as in Fabric; orderers of another make learn that they are.
-    fn deny(&self, caller: &Caller, error: &AuthError) -> Status {
+    fn deny(&self, caller: &Caller, why: Stream, error: &AuthError) -> Refusal {
         tracing::debug!(
             "service authentication of {} failed with error: {error}",
             caller.from()
         );
-        match error {
+        let status = match error {
             AuthError::Version { .. } => Status::unauthenticated(error.to_string()),
-            AuthError::Denied(reason) => {
-                self.note(caller, &Status::unauthenticated(reason.clone()));
-                Status::unauthenticated("access denied")
-            }
+            AuthError::Denied(_) => Status::unauthenticated("access denied"),
+        };
+        Refusal {
+            detail: Some(error.to_string()),
+            ..refused(why, status)
         }
     }
 }
 
-fn unknown_channel(channel: &str) -> Status {
-    Status::unknown(format!("channel {channel} doesn't exist"))
+fn unknown_channel(channel: &str) -> Refusal {
+    let status = Status::unknown(format!("channel {channel} doesn't exist"));
+    refused(Stream::UnknownChannel, status)
 }
 
-fn unauthorised() -> Status {
-    Status::unknown("certificate extracted from TLS connection isn't authorized")
-}
-
-fn gone(handed: Result<(), Gone>, channel: &str) -> Result<(), Status> {
+fn gone(handed: Result<(), Gone>, channel: &str) -> Result<(), Refusal> {
     handed.map_err(|Gone| unknown_channel(channel))
 }
 
-fn envelope(envelope: Option<Envelope>) -> Result<Envelope, Status> {
-    envelope.ok_or_else(|| Status::unknown("a Submit request without envelope"))
+fn envelope(envelope: Option<Envelope>) -> Result<Envelope, Refusal> {
+    envelope.ok_or_else(|| malformed("a Submit request without envelope"))
 }
 
 type Nothing<T> = futures::stream::Empty<Result<T, Status>>;

@@ -1,9 +1,9 @@
 //! Orderers speak with each other over real sockets.
 
 mod bft;
-mod chain;
+pub(crate) mod chain;
 mod following;
-mod streams;
+pub(crate) mod streams;
 mod trouble;
 
 use std::time::Duration;
@@ -18,6 +18,7 @@ use selvage_net::tls::{ClientAuth, ClientTls, ServerRoots, ServerTls, TlsIdentit
 use selvage_net::tonic::service::Routes;
 use selvage_net::tonic::transport::Channel;
 use selvage_net::{CancellationToken, Dialled, Endpoint, NetError, dial};
+use selvage_orderer::Refusals;
 use selvage_orderer::Signer;
 use selvage_orderer::cluster::{
     ClusterTls, Kind, Limits, LinkOptions, Links, Ports, Received, StepService,
@@ -111,7 +112,8 @@ impl Station {
         let links = Links::new(options, tls, signer.clone(), &metrics, Env::real());
         let shutdown = CancellationToken::new();
         let limits = Limits::new(&settings);
-        let service = StepService::new(&links, limits, Env::real(), shutdown.clone());
+        let refusals = Refusals::new(&metrics, Env::real().clock);
+        let service = StepService::new(&links, limits, refusals, Env::real(), shutdown.clone());
         let router = Routes::new(service.cluster())
             .add_service(service.node_service())
             .into_axum_router();

@@ -77,7 +77,7 @@ async fn one_connection_serves_all_channels() {
     b.stop().await;
 }
 
-fn consensus(channel: &str, size: usize) -> StepRequest {
+pub(crate) fn consensus(channel: &str, size: usize) -> StepRequest {
     StepRequest {
         payload: Some(Payload::ConsensusRequest(ConsensusRequest {
             channel: channel.to_owned(),
@@ -88,7 +88,7 @@ fn consensus(channel: &str, size: usize) -> StepRequest {
 }
 
 /// Sends one message and returns how the stream ends.
-async fn step(channel: Channel, message: StepRequest) -> Result<(), Status> {
+pub(crate) async fn step(channel: Channel, message: StepRequest) -> Result<(), Status> {
     let mut client = ClusterClient::new(channel);
     let call = client.step(futures::stream::iter([message]));
     soon(call).await.map(|_| ())
