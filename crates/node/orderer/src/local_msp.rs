@@ -25,8 +25,8 @@ pub struct Signer(Arc<ArcSwap<SigningIdentity>>);
 
 impl Signer {
     /// Signs as this identity until it is exchanged.
-    pub fn new(identity: SigningIdentity) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(identity)))
+    pub fn new(identity: impl Into<Arc<SigningIdentity>>) -> Self {
+        Self(Arc::new(ArcSwap::new(identity.into())))
     }
 
     /// The identity to sign with now.

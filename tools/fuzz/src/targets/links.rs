@@ -18,6 +18,7 @@ use selvage_net::tonic::service::Routes;
 use selvage_net::tonic::transport::Channel;
 use selvage_net::{CancellationToken, Endpoint, connect};
 use selvage_orderer::Refusals;
+use selvage_orderer::Signer;
 use selvage_orderer::cluster::{
     BFT_VERSION, ClusterTls, Kind, Limits, LinkOptions, Links, Ports, StepService,
 };
@@ -89,7 +90,7 @@ impl Station {
             .expect("read")
             .expect("TLS is on");
         let options = LinkOptions::new(&settings);
-        let signer = world().orderer.clone();
+        let signer = Signer::new(world().orderer.clone());
         let metrics = Metrics::default();
         let links = Links::new(options, tls, signer, &metrics, Env::test(1));
         let ports = [CHANNEL, BFT_CHANNEL].map(|channel| links.open(channel));
