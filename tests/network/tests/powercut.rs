@@ -123,7 +123,7 @@ async fn a_solo_network_outlives_power_cuts() {
     let mut network = Powered::up(&[]);
     // Of a network that was just reported ready nothing may be missing.
     network.cut_all(outcome(0)).await;
-    for round in 1..6 {
+    for round in 1..5 {
         network.load.begin(&network.service, CLIENTS);
         network.load.more(25).await;
         network.cut_all(outcome(round)).await;
@@ -141,7 +141,7 @@ async fn a_solo_network_outlives_power_cuts() {
 async fn a_raft_network_outlives_power_cuts_of_its_orderers() {
     let mut network = Powered::up(&["--consensus", "raft"]);
     network.load.begin(&network.service, CLIENTS);
-    for round in 1..8 {
+    for round in 1..6 {
         network.load.more(15).await;
         cut_an_orderer(&network, round).await;
     }
