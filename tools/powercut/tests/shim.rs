@@ -12,13 +12,14 @@ use selvage_powercut::{Losses, Machine, Outcome};
 
 const SCENE: &str = "POWERCUT_TEST_SCENE";
 
-/// What the child does in its folder.
+/// Not a test of its own: what the child of the others does in its folder.
 #[test]
-#[ignore = "a child of the other tests"]
 fn child() {
+    let Ok(scene) = std::env::var(SCENE) else {
+        return;
+    };
     let root = std::env::var_os("POWERCUT_ROOT").unwrap();
     let root = Path::new(&root);
-    let scene = std::env::var(SCENE).unwrap();
     SCENES.iter().find(|(name, _)| *name == scene).unwrap().1(root);
 }
 
@@ -168,7 +169,7 @@ struct Cut {
 
 fn play(scene: &str, machine: &Machine) {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--ignored", "--nocapture"])
+        .args(["--exact", "child", "--nocapture"])
         .envs(machine.environment())
         .env(SCENE, scene)
         .output()

@@ -151,8 +151,11 @@ pub struct Follower {
     /// Whether to take blocks from orderers that cannot order at the moment, too.
     pub best_effort: bool,
     /// Told of blocks that cannot come next or that were refused, instead of the log.
-    pub refused: Option<Arc<dyn Fn(&FollowError) + Send + Sync>>,
+    pub refused: Option<ToldOfRefusals>,
 }
+
+/// Told of each block that was refused.
+pub type ToldOfRefusals = Arc<dyn Fn(&FollowError) + Send + Sync>;
 
 /// How far following has come.
 struct State {

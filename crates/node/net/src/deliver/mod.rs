@@ -13,6 +13,8 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
-pub use follow::{FollowError, Follower, Kind, Rejected, RequestOpen, Signer, open_request};
+pub use follow::{
+    FollowError, Follower, Kind, Rejected, RequestOpen, Signer, ToldOfRefusals, open_request,
+};
 pub use seek::{between, from_on, newest, oldest, only, seek_envelope, specified};
 pub use serve::{Deliverer, Respond, SeekRequest, Source, SourceError, Sources};
