@@ -25,4 +25,5 @@ mod reconfigure;
 mod recovery;
 mod refusals;
 mod restart;
+mod rotation;
 mod world;
