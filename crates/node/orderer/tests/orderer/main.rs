@@ -26,4 +26,5 @@ mod recovery;
 mod refusals;
 mod restart;
 mod rotation;
+mod updates;
 mod world;
