@@ -12,6 +12,7 @@ mod deliver;
 mod fabric;
 mod fabric_metrics;
 mod faults;
+mod load;
 mod log;
 mod migration;
 mod mixed;
