@@ -43,7 +43,7 @@ impl Load {
         let over = Arc::new(AtomicBool::new(false));
         let ports = cluster.nodes.iter().map(|n| n.settings.general.listen_port);
         let clients = ports.enumerate().map(|(node, port)| {
-            let client = cluster.world.client_at(port);
+            let client = cluster.world.client_to(("127.0.0.1", port));
             tokio::spawn(send_on(client, node, sending.clone(), over.clone()))
         });
         Self {

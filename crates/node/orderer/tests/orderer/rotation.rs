@@ -5,11 +5,10 @@ use selvage_crypto::issue::NodeRole;
 use selvage_proto::common::{ConfigGroup, Consenter, Orderers, Status};
 use selvage_proto::etcdraft;
 
-use crate::consortium::{Cluster, Consensus, edit, raft_metadata};
+use crate::consortium::{CONSENTS, Cluster, Consensus, edit, raft_metadata};
 use crate::world::CHANNEL;
 
 const FOLLOWER: &str = "\"consensusRelation\":\"follower\"";
-const CONSENTER: &str = "\"consensusRelation\":\"consenter\"";
 
 /// Puts a certificate with its key where a node reads them when it starts.
 fn put_tls(cluster: &Cluster, node: usize, (certificate, key): &(String, String)) {
@@ -115,7 +114,7 @@ async fn renew(cluster: &mut Cluster, node: usize) -> (String, String) {
 /// The third of three orders again once it shows what the channel names.
 async fn takes_part_again(cluster: &mut Cluster) {
     restart(cluster, 2).await;
-    cluster.becomes(2, CONSENTER).await;
+    cluster.becomes(2, CONSENTS).await;
     cluster.order(2, b"by the new one").await;
     cluster.level(&[0, 1, 2]).await;
     // Without another, nothing is ordered but by its vote.
@@ -165,7 +164,7 @@ async fn a_bft_consenter_gets_a_new_identity_and_a_new_certificate() {
     cluster.order(0, b"first").await;
     cluster.level(&[0, 1, 2, 3]).await;
     let world = &cluster.world;
-    let identity = world.write_msp("msp3", &world.orderer_org, NodeRole::Orderer);
+    let identity = world.write_msp("renewed", &world.orderer_org, NodeRole::Orderer);
     refuse_bft_certificates(&cluster, &identity).await;
 
     let renewed = identity.clone();
@@ -174,8 +173,11 @@ async fn a_bft_consenter_gets_a_new_identity_and_a_new_certificate() {
     // It runs with the old one, with which it is none of the consenters.
     cluster.becomes(3, FOLLOWER).await;
     cluster.order(1, b"without it").await;
+    let path = |name: &str| cluster.world.path(name);
+    std::fs::remove_dir_all(path("msp3")).unwrap();
+    std::fs::rename(path("renewed"), path("msp3")).unwrap();
     restart(&mut cluster, 3).await;
-    cluster.becomes(3, CONSENTER).await;
+    cluster.becomes(3, CONSENTS).await;
     cluster.order(3, b"by the new one").await;
     cluster.level(&[0, 1, 2, 3]).await;
 
