@@ -18,7 +18,9 @@ use crate::names::{
     HASHING_ALGORITHM, ORDERER, ORDERER_ADDRESSES, ORDERERS, check_channel_id,
 };
 use crate::policies::PolicyTree;
-use crate::sections::{ApplicationConfig, OrdererConfig, Values, channel_capabilities};
+use crate::sections::{
+    ApplicationConfig, CONSENSUS_BFT, OrdererConfig, Values, channel_capabilities,
+};
 use crate::tree::flatten;
 use crate::update::{self, UpdateError};
 
@@ -192,11 +194,23 @@ impl ChannelConfig {
     }
 
     /// Whether an orderer running this program may take part.
+    ///
+    /// Fabric's lets BFT pass without the channel capability. But then nobody looks for signatures by
+    /// consenters' numbers, so that none of a block's counts.
     pub fn check_supported_by_orderer(&self) -> Result<(), ConfigError> {
         self.capabilities.all().check_supported()?;
         let orderer = self.orderer.as_ref();
         let orderer = orderer.ok_or(ConfigError::Missing("orderer group"))?;
         orderer.capabilities.all().check_supported()?;
+        if orderer.consensus_type() == CONSENSUS_BFT && !self.capabilities.bft() {
+            return Err(ConfigError::Value {
+                path: "/Channel/Capabilities".to_owned(),
+                reason: "consensus type BFT must be used with V3_0 channel capability, without \
+                         which no signature of its blocks counts: set it with the consensus type or \
+                         before"
+                    .to_owned(),
+            });
+        }
         Ok(())
     }
 
@@ -220,7 +234,9 @@ impl ChannelConfig {
         let config = proposed.config.clone();
         let config = config.ok_or(UpdateError::Missing("config"))?;
         let next = Self::new(&self.channel_id, config)?;
-        next.check_supported_by_orderer()?;
+        next.check_supported_by_orderer()
+            .map_err(UpdateError::Incompatible)?;
+        update::check_bft_block_validation(&next)?;
         self.check_transition(&next)
             .map_err(UpdateError::Transition)?;
         Ok(proposed)

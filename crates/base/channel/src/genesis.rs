@@ -22,8 +22,8 @@ use crate::names::{NameError, check_channel_id};
 mod encode;
 mod model;
 
-pub(crate) use encode::bft_block_validation;
 pub use encode::{application_org_group, channel_group, orderer_org_group};
+pub(crate) use encode::{bft_block_validation, bft_quorum};
 pub use model::{
     AnchorPeer, Application, BatchSize, ConfigTx, Consenter, EtcdRaft, EtcdRaftConsenter,
     EtcdRaftOptions, Orderer, Organization, Policy, PolicyKind, Profile, SmartBft,

@@ -19,6 +19,8 @@ use selvage_proto::common::{
 use crate::error::ConfigError;
 use crate::names::CHANNEL;
 
+mod missing;
+
 /// The policies of one group and, below it, of its groups.
 #[derive(Clone)]
 pub struct PolicyTree {
@@ -94,8 +96,10 @@ impl PolicyTree {
 
     fn implicit(&self, definition: &ImplicitMetaPolicy) -> Result<ImplicitMeta, String> {
         let name = &definition.sub_policy;
-        let children = self.children.values().map(|c| c.lookup(name));
-        let sub_policies: Vec<Option<Arc<ChannelPolicy>>> = children.collect();
+        let children = self.children.iter();
+        let sub_policies: Vec<(String, Option<Arc<ChannelPolicy>>)> = children
+            .map(|(group, tree)| (group.clone(), tree.lookup(name)))
+            .collect();
         let count = sub_policies.len();
         let required = match Rule::try_from(definition.rule) {
             _ if count == 0 => 0,
@@ -133,7 +137,8 @@ impl PolicyTree {
         self.lookup(name)?.convert()
     }
 
-    fn lookup(&self, name: &str) -> Option<Arc<ChannelPolicy>> {
+    /// As [`Self::get`], for those who ask more of it than a judgement.
+    pub(crate) fn lookup(&self, name: &str) -> Option<Arc<ChannelPolicy>> {
         let relative = match name.strip_prefix('/') {
             Some(absolute) => absolute.strip_prefix(&self.path)?.strip_prefix('/')?,
             None => name,
@@ -187,7 +192,7 @@ pub(crate) fn describe_signers(
 }
 
 /// A policy of the tree.
-enum ChannelPolicy {
+pub(crate) enum ChannelPolicy {
     Signature {
         definition: SignaturePolicyEnvelope,
         policy: Arc<dyn Policy>,
@@ -197,9 +202,10 @@ enum ChannelPolicy {
 
 /// So many of the child groups' policies of one name. A child without that policy counts as
 /// refusing.
-struct ImplicitMeta {
+pub(crate) struct ImplicitMeta {
     sub_policy: String,
-    sub_policies: Vec<Option<Arc<ChannelPolicy>>>,
+    /// By the child group's name.
+    sub_policies: Vec<(String, Option<Arc<ChannelPolicy>>)>,
     required: usize,
     msps: Arc<MspManager>,
 }
@@ -219,7 +225,7 @@ impl Policy for ChannelPolicy {
             Self::Implicit(meta) => meta,
         };
         let mut satisfied = 0;
-        for policy in meta.sub_policies.iter().flatten() {
+        for policy in meta.sub_policies.iter().filter_map(|(_, p)| p.as_ref()) {
             if satisfied == meta.required {
                 break;
             }
@@ -247,7 +253,7 @@ impl ChannelPolicy {
         };
         let mut identities = Vec::new();
         let mut rules = Vec::new();
-        for policy in &meta.sub_policies {
+        for (_, policy) in &meta.sub_policies {
             let part = policy.as_ref()?.convert()?;
             let mut places = Vec::with_capacity(part.identities.len());
             for principal in part.identities {

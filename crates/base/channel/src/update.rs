@@ -6,9 +6,11 @@
 //! update into a configuration ([`propose`]); every other node repeats the computation and compares
 //! ([`validate`]). [`compute`] makes an update from two configurations, as `configtxlator` does.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use selvage_crypto::in_full;
-use selvage_identity::SignedData;
+use selvage_identity::{Policy as _, SignedData};
 use selvage_proto::Message;
 use selvage_proto::common::{
     ChannelHeader, Config, ConfigEnvelope, ConfigGroup, ConfigUpdate, ConfigUpdateEnvelope,
@@ -16,9 +18,13 @@ use selvage_proto::common::{
 };
 
 use crate::config::ChannelConfig;
-use crate::genesis::bft_block_validation;
-use crate::names::{BLOCK_VALIDATION, NameError, ORDERERS, check_element_name};
-use crate::policies::{PolicyTree, describe_signers};
+use crate::error::ConfigError;
+use crate::genesis::{bft_block_validation, bft_quorum};
+use crate::names::{
+    BLOCK_VALIDATION, NameError, ORDERER, ORDERER_BLOCK_VALIDATION, ORDERERS, check_element_name,
+};
+use crate::policies::{ChannelPolicy, PolicyTree, describe_signers};
+use crate::sections::CONSENSUS_BFT;
 use crate::tree::{Element, FlatTree, Incomplete, TreeNameError, flatten, rebuild};
 
 mod compute;
@@ -39,6 +45,36 @@ pub fn set_bft_block_validation(orderer: &mut ConfigGroup) -> Result<(), UpdateE
     let policy = policy.ok_or(UpdateError::Missing(BLOCK_VALIDATION))?;
     policy.policy = Some(bft_block_validation(&orderers.consenter_mapping));
     Ok(())
+}
+
+/// Whether the policy of block signatures of a BFT channel is what [`set_bft_block_validation`] makes
+/// it. With a stale one blocks would need signatures of consenters that are gone, or too few of
+/// those that are there.
+pub(crate) fn check_bft_block_validation(config: &ChannelConfig) -> Result<(), ConfigError> {
+    let Some(orderer) = config.orderer() else {
+        return Ok(());
+    };
+    if orderer.consensus_type() != CONSENSUS_BFT {
+        return Ok(());
+    }
+    let root = config.config().channel_group.as_ref();
+    let group = root.and_then(|root| root.groups.get(ORDERER));
+    let policy = group.and_then(|group| group.policies.get(BLOCK_VALIDATION));
+    let consenters = orderer.consenters();
+    let expected = bft_block_validation(consenters);
+    if policy.and_then(|policy| policy.policy.as_ref()) == Some(&expected) {
+        return Ok(());
+    }
+    Err(ConfigError::Policy {
+        path: ORDERER_BLOCK_VALIDATION.to_owned(),
+        reason: format!(
+            "does not fit the consenters: block validation policy should be a signature policy: \
+             {} of the {} identities in Orderers, in their order; an update that changes the \
+             consenters has to change this policy with them",
+            bft_quorum(consenters.len()),
+            consenters.len()
+        ),
+    })
 }
 
 /// Why an update is refused. Texts follow Fabric's, with the element they speak of.
@@ -137,7 +173,8 @@ pub enum UpdateError {
         /// The policy it names.
         policy: String,
     },
-    /// Signatures are missing. [`UpdateError::text`] adds which policy and whose signatures.
+    /// Signatures are missing. [`UpdateError::text`] adds which policy, who signed and who has yet
+    /// to.
     #[error("policy for {key} not satisfied")]
     NotAuthorized {
         /// The element.
@@ -146,6 +183,8 @@ pub enum UpdateError {
         policy: String,
         /// Whose signatures the update carries.
         signers: String,
+        /// Whose signatures would satisfy the policy.
+        missing: String,
         /// What the policy said.
         source: selvage_identity::PolicyError,
     },
@@ -160,7 +199,10 @@ pub enum UpdateError {
     Mismatch,
     /// The resulting configuration is not usable.
     #[error("the updated configuration is invalid")]
-    Config(#[from] crate::ConfigError),
+    Config(#[from] ConfigError),
+    /// The resulting configuration asks for something that orderers running this program do not do.
+    #[error("config update is not compatible")]
+    Incompatible(#[source] ConfigError),
     /// The resulting configuration may not follow the current one.
     #[error("{0}")]
     Transition(String),
@@ -168,7 +210,8 @@ pub enum UpdateError {
 
 impl UpdateError {
     /// The whole story in one line, as Fabric's orderers tell it to clients, and behind it in
-    /// parentheses, for missing signatures, which policy asks for them and who did sign.
+    /// parentheses, for missing signatures, which policy asks for them, who did sign and who has yet
+    /// to.
     pub fn text(&self) -> String {
         let stage = match self {
             Self::Decode { .. } | Self::Missing(_) | Self::NotUpdate(_) => {
@@ -189,14 +232,19 @@ impl UpdateError {
             | Self::Sequence { .. }
             | Self::Mismatch
             | Self::Config(_)
+            | Self::Incompatible(_)
             | Self::Transition(_) => "",
         };
         let mut text = format!("{stage}{}", in_full(self));
         if let Self::NotAuthorized {
-            policy, signers, ..
+            policy,
+            signers,
+            missing,
+            ..
         } = self
         {
-            text.push_str(&format!(" (it takes {policy}; signed by {signers})"));
+            let more = format!(" (it takes {policy}; signed by {signers}; missing: {missing})");
+            text.push_str(&more);
         }
         text
     }
@@ -365,6 +413,7 @@ fn check_delta(
                 key: key.clone(),
                 policy: path,
                 signers: describe_signers(current.msp_manager(), signatures, &signers),
+                missing: policy.missing(&signers),
                 source,
             })?;
     }
@@ -376,7 +425,7 @@ fn check_delta(
 fn judging_policy(
     policies: &PolicyTree,
     element: &Element<'_>,
-) -> Option<(String, std::sync::Arc<dyn selvage_identity::Policy>)> {
+) -> Option<(String, Arc<ChannelPolicy>)> {
     let name = element.item.mod_policy();
     let groups = if name.starts_with('/') {
         &[][..]
@@ -384,7 +433,7 @@ fn judging_policy(
         &element.groups[1..]
     };
     let node = policies.child(groups)?;
-    let policy = node.get(name)?;
+    let policy = node.lookup(name)?;
     let path = if name.starts_with('/') {
         name.to_owned()
     } else {

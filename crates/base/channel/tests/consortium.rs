@@ -6,7 +6,7 @@ mod network;
 use std::path::Path;
 
 use network::{CHANNEL, Consortium, NOW, update};
-use selvage_channel::genesis::{ConfigTx, Consenter, GenesisError, MemoryMaterial, genesis_block};
+use selvage_channel::genesis::{ConfigTx, GenesisError, MemoryMaterial, genesis_block};
 use selvage_channel::names::{APPLICATION, APPLICATION_WRITERS, CHANNEL_WRITERS, ORDERER};
 use selvage_channel::{AclRule, BlockVerifier, ChannelConfig, ConfigError, UpdateError, block};
 use selvage_crypto::issue::NodeRole;
@@ -399,7 +399,10 @@ fn updates_need_the_signatures_their_elements_ask_for() {
         "{text}"
     );
     assert!(
-        text.ends_with("(it takes /Channel/Orderer/Admins; signed by anna of Org1MSP)"),
+        text.ends_with(
+            "(it takes /Channel/Orderer/Admins; signed by anna of Org1MSP; missing: OrdererMSP \
+             (OrdererMSP.admin))"
+        ),
         "{text}"
     );
 
@@ -559,35 +562,7 @@ fn profiles_that_make_no_sense_are_refused() {
 
 #[test]
 fn a_bft_channel_asks_for_a_quorum() {
-    let mut consortium = Consortium::new();
-    let nodes: Vec<SigningIdentity> = (1..=4)
-        .map(|i| {
-            consortium
-                .orderer
-                .member(&format!("orderer{i}"), NodeRole::Orderer)
-        })
-        .collect();
-    consortium.profile.capabilities = [("V3_0".to_owned(), true)].into();
-    let orderer = consortium
-        .profile
-        .orderer
-        .as_mut()
-        .expect("an orderer section");
-    orderer.orderer_type = "BFT".to_owned();
-    for (i, node) in nodes.iter().enumerate() {
-        let path = format!("orderer{i}.pem");
-        let pem = node.certificate().to_pem();
-        consortium.material.0.insert(path.clone(), pem.into());
-        orderer.consenter_mapping.push(Consenter {
-            id: i as u32 + 1,
-            host: "127.0.0.1".to_owned(),
-            port: 7050 + i as u32,
-            msp_id: "OrdererMSP".to_owned(),
-            identity: path.clone(),
-            client_tls_cert: path.clone(),
-            server_tls_cert: path,
-        });
-    }
+    let (consortium, nodes) = Consortium::bft();
     let config = config(&consortium);
     assert_eq!(
         config

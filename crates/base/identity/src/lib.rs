@@ -35,6 +35,6 @@ pub use files::{FileError, MspFiles};
 pub use folder::{Contents, MspFolder};
 pub use identity::{Identity, OrganizationalUnit};
 pub use manager::MspManager;
-pub use msp::{Msp, MspVersion, Principal};
+pub use msp::{Msp, MspVersion, Principal, check_tls_certificate};
 pub use policy::{Policy, PolicyError, SignedData};
 pub use signing::{SigningIdentity, serialize};

@@ -9,7 +9,7 @@ use crate::keys::{Key, Keys};
 
 /// The consenters with their keys, or what is wrong with them.
 pub(crate) fn voters_of(consenters: &[Consenter], keys: &dyn Keys) -> Result<Voters, String> {
-    let mut voters = Vec::new();
+    let mut voters: Vec<Voter> = Vec::new();
     let mut ids = BTreeSet::new();
     for consenter in consenters {
         let id = Id(consenter.id);
@@ -21,6 +21,13 @@ pub(crate) fn voters_of(consenters: &[Consenter], keys: &dyn Keys) -> Result<Vot
         }
         let key = Key::new(keys, consenter)
             .map_err(|error| format!("the identity of consenter {id} cannot be used: {error}"))?;
+        // Whoever had two votes could make a quorum with fewer others than it takes.
+        if let Some(other) = voters.iter().find(|voter| voter.key == key) {
+            let other = other.id;
+            return Err(format!(
+                "consenters {other} and {id} have the same identity"
+            ));
+        }
         voters.push(Voter { id, key });
     }
     if voters.is_empty() {

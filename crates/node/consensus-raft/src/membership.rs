@@ -240,13 +240,25 @@ pub fn config_metadata(bytes: &Bytes) -> Result<ConfigMetadata, MembershipError>
     if metadata.consenters.is_empty() {
         return invalid("empty consenter set");
     }
-    let mut seen = BTreeSet::new();
-    for consenter in &metadata.consenters {
-        if !seen.insert(consenter.client_tls_cert.clone()) {
-            return invalid("duplicate consenter");
-        }
-    }
+    check_duplicates(&metadata.consenters).map_err(MembershipError::Invalid)?;
     Ok(metadata)
+}
+
+/// No two consenters may show the same certificate, be it as a client or as a server: each is known by
+/// its own.
+fn check_duplicates(consenters: &[Consenter]) -> Result<(), String> {
+    let mut seen: BTreeMap<&Bytes, &Consenter> = BTreeMap::new();
+    for consenter in consenters {
+        let certificates = [&consenter.client_tls_cert, &consenter.server_tls_cert];
+        if let Some(other) = certificates.into_iter().find_map(|c| seen.get(c)) {
+            return Err(format!(
+                "duplicate consenter: {}:{} has a TLS certificate of {}:{}",
+                consenter.host, consenter.port, other.host, other.port
+            ));
+        }
+        seen.extend(certificates.map(|certificate| (certificate, consenter)));
+    }
+    Ok(())
 }
 
 /// How long a tick is.
@@ -352,6 +364,30 @@ mod tests {
             "update of more than one consenter at a time is not supported, requested changes: \
              add 0 node(s), remove 2 node(s)",
         );
+    }
+
+    #[test]
+    fn certificates_belong_to_one_consenter() {
+        let check = |names: &str, change: fn(&mut Vec<Consenter>), expected: Option<&str>| {
+            let mut all = consenters(names);
+            change(&mut all);
+            assert_eq!(check_duplicates(&all).err().as_deref(), expected);
+        };
+        check("abc", |_| {}, None);
+        // One consenter may show the same on both sides.
+        let alike = |all: &mut Vec<Consenter>| {
+            all[0].client_tls_cert = all[0].server_tls_cert.clone();
+        };
+        check("abc", alike, None);
+        let twice = "duplicate consenter: a.example.com:7050 has a TLS certificate of \
+                     a.example.com:7050";
+        check("aba", |_| {}, Some(twice));
+        let crossed = |all: &mut Vec<Consenter>| {
+            all[1].client_tls_cert = all[0].server_tls_cert.clone();
+        };
+        let text = "duplicate consenter: b.example.com:7050 has a TLS certificate of \
+                    a.example.com:7050";
+        check("ab", crossed, Some(text));
     }
 
     #[test]

@@ -504,6 +504,8 @@ fn broadcaster(
         Arc::new(Limiter::new(
             throttling.rate,
             throttling.inactivity_timeout.0,
+            clock.clone(),
+            metrics,
         ))
     });
     Broadcaster::new(registrar.clone(), limiter, metrics, refusals)

@@ -8,13 +8,16 @@ use std::sync::Arc;
 
 use network::{CHANNEL, Consortium, NOW, message, update};
 use selvage_channel::names::{APPLICATION, ORDERER};
+use selvage_channel::update::set_bft_block_validation;
 use selvage_channel::{BlockVerifier, ChannelConfig, config_transaction, open_config};
 use selvage_crypto::issue::NodeRole;
 use selvage_identity::SigningIdentity;
 use selvage_ordering::block::{Tip, sign_block};
 use selvage_ordering::filters::{Author, ConfigMessage, Filters, Incoming, Kind, Refusal};
 use selvage_proto::Message as _;
-use selvage_proto::common::{Config, Envelope, HeaderType, Status};
+use selvage_proto::common::{
+    Capabilities, Config, ConfigValue, Consenter, Envelope, HeaderType, Orderers, Status,
+};
 use selvage_proto::orderer::consensus_type::State;
 use selvage_proto::orderer::{BatchSize, ConsensusType};
 
@@ -228,8 +231,8 @@ fn updates_are_refused_at_each_stage() {
     );
 }
 
-#[test]
-fn maintenance_keeps_clients_out() {
+/// The fixture with its channel in maintenance.
+fn paused() -> Fixture {
     let mut f = fixture();
     let current = f.config.config();
     let paused = with_orderer(
@@ -242,7 +245,12 @@ fn maintenance_keeps_clients_out() {
         .expect("allowed");
     let (_, config) = open_config(&made.envelope).expect("a configuration");
     f.config = f.config.apply(&config).expect("it follows");
+    f
+}
 
+#[test]
+fn maintenance_keeps_clients_out() {
+    let f = paused();
     let filters = Filters::default();
     let refusal = filters.check_normal(&f.config, &normal(&f.client, 1), NOW);
     let refusal = refusal.expect_err("maintenance");
@@ -252,29 +260,8 @@ fn maintenance_keeps_clients_out() {
         "normal transactions are rejected: maintenance mode"
     );
 
-    // A change of the consensus needs an engine to change to.
-    let current = f.config.config();
-    let bft = with_orderer(
-        current,
-        "ConsensusType",
-        &consensus("BFT", State::Maintenance),
-    );
-    let envelope = update(current, &bft, &[&f.admin]);
-    let refusal = f
-        .process(envelope.clone())
-        .expect_err("no such engine")
-        .to_string();
-    assert!(refusal.ends_with("transition not supported"), "{refusal}");
-    let with_engine = Filters {
-        migration_targets: vec!["BFT".to_owned()],
-        ..Filters::default()
-    };
-    let incoming = Incoming::open(envelope).expect("a message");
-    with_engine
-        .process_update(&f.config, &incoming, f.author())
-        .expect("there is an engine");
-
     // Updates of applications wait until maintenance is over.
+    let current = f.config.config();
     let org_admin = f.consortium.org1.member("anna", NodeRole::Admin);
     let mut changed = current.clone();
     let group = changed.channel_group.as_mut().expect("a tree");
@@ -292,6 +279,67 @@ fn maintenance_keeps_clients_out() {
     let over = with_orderer(current, "ConsensusType", &consensus("solo", State::Normal));
     f.process(update(current, &over, &[&f.admin]))
         .expect("the way out");
+}
+
+#[test]
+fn a_move_to_bft_takes_an_engine_the_capability_and_the_policy() {
+    let f = paused();
+    let current = f.config.config();
+    let admins =
+        [&f.consortium.org1, &f.consortium.org2].map(|o| o.member("anna", NodeRole::Admin));
+    let signers = [&f.admin, &admins[0], &admins[1]];
+    let process = |changed: &Config, filters: &Filters| {
+        let message = Incoming::open(update(current, changed, &signers)).expect("a message");
+        filters.process_update(&f.config, &message, f.author())
+    };
+    let engine = Filters {
+        migration_targets: vec!["BFT".to_owned()],
+        ..Filters::default()
+    };
+    let refused = |changed: &Config, filters: &Filters, text: &str| {
+        let refusal = process(changed, filters).expect_err(text).to_string();
+        assert!(refusal.contains(text), "{refusal}");
+    };
+    let bare = with_orderer(
+        current,
+        "ConsensusType",
+        &consensus("BFT", State::Maintenance),
+    );
+    let capability = "consensus type BFT must be used with V3_0 channel capability";
+    refused(&bare, &engine, capability);
+
+    let mut stale = bare.clone();
+    let root = stale.channel_group.as_mut().expect("a tree");
+    let capabilities = Capabilities {
+        capabilities: [("V3_0".to_owned(), Default::default())].into(),
+    };
+    let value = root.values.get_mut("Capabilities").expect("capabilities");
+    value.value = capabilities.encode_to_vec().into();
+    let orderer = root.groups.get_mut(ORDERER).expect("an orderer section");
+    let consenters = Orderers {
+        consenter_mapping: vec![Consenter {
+            id: 1,
+            msp_id: "OrdererMSP".to_owned(),
+            identity: f.node.certificate().to_pem().into(),
+            ..Default::default()
+        }],
+    };
+    let value = ConfigValue {
+        version: 0,
+        value: consenters.encode_to_vec().into(),
+        mod_policy: "Admins".to_owned(),
+    };
+    orderer.values.insert("Orderers".to_owned(), value);
+    let policy = "policy /Channel/Orderer/BlockValidation does not fit the consenters";
+    refused(&stale, &engine, policy);
+
+    let mut whole = stale;
+    let root = whole.channel_group.as_mut().expect("a tree");
+    let orderer = root.groups.get_mut(ORDERER).expect("an orderer section");
+    set_bft_block_validation(orderer).expect("consenters");
+    let none = Filters::default();
+    refused(&whole, &none, "transition not supported");
+    process(&whole, &engine).expect("there is an engine");
 }
 
 #[test]

@@ -384,12 +384,17 @@ fn bft_consenters(
     mapping.iter().map(consenter).collect()
 }
 
-/// The policy of block signatures on a BFT channel: a quorum of exactly these identities. With `n`
-/// consenters, of which `f = (n - 1) / 3` may be faulty, it takes `ceil((n + f + 1) / 2)`.
+/// How many of `n` BFT consenters are a quorum, of which `f = (n - 1) / 3` may be faulty:
+/// `ceil((n + f + 1) / 2)`.
+pub(crate) fn bft_quorum(n: usize) -> usize {
+    let faulty = n.saturating_sub(1) / 3;
+    (n + faulty + 1).div_ceil(2)
+}
+
+/// The policy of block signatures on a BFT channel: a quorum of exactly these identities.
 pub(crate) fn bft_block_validation(consenters: &[common::Consenter]) -> common::Policy {
     let n = consenters.len();
-    let faulty = n.saturating_sub(1) / 3;
-    let quorum = (n + faulty + 1).div_ceil(2);
+    let quorum = bft_quorum(n);
     let principal = |c: &common::Consenter| {
         let identity = SerializedIdentity {
             mspid: c.msp_id.clone(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use selvage_channel::genesis::{
-    Application, MemoryMaterial, Orderer, Organization, Policy, Profile, genesis_block,
+    Application, Consenter, MemoryMaterial, Orderer, Organization, Policy, Profile, genesis_block,
 };
 use selvage_crypto::issue::{Authority, LeafProfile, NodeRole, Subject, Validity};
 use selvage_crypto::{KeyKind, PrivateKey};
@@ -132,6 +132,40 @@ impl Consortium {
             profile,
             material: MemoryMaterial(files),
         }
+    }
+
+    /// One whose channel four nodes order by BFT, and those nodes.
+    pub(crate) fn bft() -> (Self, Vec<SigningIdentity>) {
+        let mut consortium = Self::new();
+        let nodes: Vec<SigningIdentity> = (1..=4)
+            .map(|i| {
+                consortium
+                    .orderer
+                    .member(&format!("orderer{i}"), NodeRole::Orderer)
+            })
+            .collect();
+        consortium.profile.capabilities = capability("V3_0");
+        let orderer = consortium
+            .profile
+            .orderer
+            .as_mut()
+            .expect("an orderer section");
+        orderer.orderer_type = "BFT".to_owned();
+        for (i, node) in nodes.iter().enumerate() {
+            let path = format!("orderer{i}.pem");
+            let pem = node.certificate().to_pem();
+            consortium.material.0.insert(path.clone(), pem.into());
+            orderer.consenter_mapping.push(Consenter {
+                id: i as u32 + 1,
+                host: "127.0.0.1".to_owned(),
+                port: 7050 + i as u32,
+                msp_id: "OrdererMSP".to_owned(),
+                identity: path.clone(),
+                client_tls_cert: path.clone(),
+                server_tls_cert: path,
+            });
+        }
+        (consortium, nodes)
     }
 
     /// The channel's first block.

@@ -42,7 +42,9 @@ impl Pool {
         certificate: &Certificate,
     ) -> Result<Vec<Certificate>, String> {
         let invalid = |reason: String| format!("the supplied identity is not valid: {reason}");
-        let mut chains = self.chains(certificate).map_err(invalid)?;
+        // Go asks for server authentication when the caller names no purpose, and Fabric names none.
+        let purposes = [ExtendedKeyUsage::ServerAuth];
+        let mut chains = self.chains(certificate, &purposes).map_err(invalid)?;
         match (chains.len(), chains.pop()) {
             (1, Some(chain)) => {
                 legacy_name_constraints(&chain).map_err(invalid)?;
@@ -54,7 +56,18 @@ impl Pool {
         }
     }
 
-    fn chains(&self, leaf: &Certificate) -> Result<Vec<Vec<Certificate>>, String> {
+    /// Whether some chain leads from a TLS certificate up to a root, for servers or for clients. As
+    /// for identities, it does not matter whether the certificate has ended.
+    pub(crate) fn check_tls(&self, certificate: &Certificate) -> Result<(), String> {
+        let purposes = [ExtendedKeyUsage::ClientAuth, ExtendedKeyUsage::ServerAuth];
+        self.chains(certificate, &purposes).map(drop)
+    }
+
+    fn chains(
+        &self,
+        leaf: &Certificate,
+        purposes: &[ExtendedKeyUsage],
+    ) -> Result<Vec<Vec<Certificate>>, String> {
         let at = leaf.not_before().saturating_add(1);
         let mut search = Search {
             pool: self,
@@ -76,7 +89,8 @@ impl Pool {
             let unknown = "x509: certificate signed by unknown authority";
             return Err(format!("{unknown}{}", hint.unwrap_or_default()));
         }
-        search.found.retain(|chain| for_servers(chain));
+        let serves = |chain: &Vec<Certificate>| purposes.iter().any(|one| is_for(chain, one));
+        search.found.retain(serves);
         if search.found.is_empty() {
             return Err("x509: certificate specifies an incompatible key usage".to_owned());
         }
@@ -168,18 +182,12 @@ fn already_in(chain: &[Certificate], candidate: &Certificate) -> bool {
     })
 }
 
-/// Go asks for server authentication when the caller names no purpose, and Fabric names none: a
-/// certificate that lists purposes must list this one.
-fn for_servers(chain: &[Certificate]) -> bool {
+/// A certificate that lists purposes must list this one; so must every authority above it.
+fn is_for(chain: &[Certificate], purpose: &ExtendedKeyUsage) -> bool {
     chain.iter().all(|certificate| {
-        let purposes = certificate.extended_key_usage();
-        purposes.is_empty()
-            || purposes.iter().any(|purpose| {
-                matches!(
-                    purpose,
-                    ExtendedKeyUsage::Any | ExtendedKeyUsage::ServerAuth
-                )
-            })
+        let listed = certificate.extended_key_usage();
+        let serves = |one: &ExtendedKeyUsage| *one == ExtendedKeyUsage::Any || one == purpose;
+        listed.is_empty() || listed.iter().any(serves)
     })
 }
 

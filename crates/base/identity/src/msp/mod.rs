@@ -128,6 +128,24 @@ impl Msp {
     }
 }
 
+/// Whether a TLS certificate comes from an authority for TLS of one of these organisations, for
+/// servers or for clients. As everywhere here, it does not matter whether it has ended.
+///
+/// # Errors
+/// [`IdentityError::Invalid`] with the text of Go's `x509`.
+pub fn check_tls_certificate<'a>(
+    msps: impl IntoIterator<Item = &'a Msp>,
+    certificate: &Certificate,
+) -> Result<(), IdentityError> {
+    let mut pool = Pool::default();
+    for msp in msps {
+        pool.roots.extend_from_slice(msp.tls_root_certificates());
+        pool.intermediates
+            .extend_from_slice(msp.tls_intermediate_certificates());
+    }
+    pool.check_tls(certificate).map_err(IdentityError::Invalid)
+}
+
 impl Rules {
     /// Rewrites an ECDSA signature to low-S, as everything Fabric hashes or compares is. Gives the
     /// chain too where finding the signer needed it.

@@ -540,6 +540,17 @@ impl Driver {
                     self.meet(&config, &block);
                     return true;
                 }
+                let mine = consenting.id;
+                let mut members = engines::members(&config, &block).into_iter();
+                let renewed = same && members.any(|member| Some(member.id) == mine);
+                if renewed && consenting.consensus == Consensus::Raft {
+                    tracing::warn!(
+                        channel = self.chain.id,
+                        "the channel names another TLS certificate for this orderer: following the \
+                         channel until it shows that one"
+                    );
+                    return self.stand_aside().await;
+                }
                 tracing::warn!(
                     channel = self.chain.id,
                     "this orderer is not the consenter it was: following the channel"

@@ -187,11 +187,28 @@ impl Driver {
         if !self.end_engine(ahead).await {
             return false;
         }
+        self.follow_on();
+        true
+    }
+
+    /// The engine is gone: whoever waits for it is told, and the channel followed.
+    fn follow_on(&mut self) {
         self.refuse_waiting(&format!(
             "orderer is a follower of channel {}",
             self.chain.id
         ));
         self.follow();
+    }
+
+    /// Follows the channel for as long as a Raft channel names another certificate for this node's
+    /// number. What it promised under that number stands, so the journal stays: without it, the
+    /// others would find that it lost what it once had.
+    pub(super) async fn stand_aside(&mut self) -> bool {
+        let role = std::mem::replace(&mut self.role, Role::Following);
+        if let Role::Consenting(consenting) = role {
+            consenting.end().await;
+        }
+        self.follow_on();
         true
     }
 

@@ -7,6 +7,7 @@ use selvage_channel::block::block_verify;
 use selvage_channel::{ChannelConfig, block::header_hash};
 use selvage_crypto::issue::{NodeRole, Validity};
 use selvage_net::deliver::{between, oldest, specified};
+use selvage_net::tls::ClientTls;
 use selvage_proto::common::{BlockMetadataIndex, Envelope, HeaderType, Metadata, Status};
 
 use crate::world::{CHANNEL, Client, World, now};
@@ -224,7 +225,10 @@ async fn messages_above_the_transport_limit_break_the_call_and_nothing_else() {
 async fn throttled_clients_still_get_through() {
     let world = World::new();
     let mut settings = world.settings();
-    settings.general.throttling.rate = 1_000;
+    settings.general.throttling.rate = 1;
+    settings.general.tls.client_root_cas = vec![world.path("tls/org1-ca.crt")];
+    settings.general.tls.client_auth_required = true;
+    settings.metrics.provider = "prometheus".to_owned();
     let orderer = world.start(&settings).await;
     assert_eq!(
         crate::world::join(&orderer, &world.genesis(CHANNEL))
@@ -232,8 +236,27 @@ async fn throttled_clients_still_get_through() {
             .0,
         201
     );
-    let client = world.client(&orderer);
-    let envelopes = (0..20).map(|n| client.transaction(CHANNEL, &[n])).collect();
-    assert_eq!(client.broadcast(envelopes).await.len(), 20);
+    let held_back = async || {
+        let get = "GET /metrics HTTP/1.1\r\n";
+        let (_, text, _) = crate::world::http(orderer.operations.port(), get, b"").await;
+        let line = "broadcast_throttled_count{share=\"client\"} ";
+        let count = text.lines().find_map(|l| l.strip_prefix(line));
+        count.map_or(0, |count| count.parse::<u32>().unwrap())
+    };
+    let roots = world.orderer_org.tls.certificate().to_pem();
+    let tls = ClientTls::from_pem("test", roots.as_bytes(), Some(world.org1.tls_identity()));
+    let client = Client::new(
+        orderer.address.port(),
+        Some(tls.unwrap()),
+        world.org1.identity(NodeRole::Client),
+    );
+    assert_eq!(held_back().await, 0);
+    let envelopes = (0..4).map(|n| client.transaction(CHANNEL, &[n])).collect();
+    let answers = client.broadcast(envelopes).await;
+    assert_eq!(answers.len(), 4);
+    assert!(answers.iter().all(|a| a.status() == Status::Success));
+    // One a second: whatever comes sooner waits.
+    let waited = held_back().await;
+    assert!((1..=3).contains(&waited), "{waited}");
     orderer.stop().await;
 }

@@ -21,6 +21,15 @@ pub(crate) fn programs() -> Option<PathBuf> {
     folder
 }
 
+/// What a program of Fabric's says of its version.
+pub(crate) fn version(program: &Path) -> String {
+    let output = Command::new(program).arg("version").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines = text.lines().map(str::trim);
+    let told = lines.filter(|line| line.starts_with("Version:") || line.starts_with("Commit SHA:"));
+    told.collect::<Vec<_>>().join(", ")
+}
+
 /// A running peer of Fabric's, of the first organisation.
 pub(crate) struct Peer {
     child: Child,

@@ -44,10 +44,20 @@ pub(crate) fn update_orderer(
     by: &Client,
     change: impl FnOnce(&mut ConfigGroup),
 ) -> Envelope {
+    update_root(current, by, |root| {
+        change(root.groups.get_mut("Orderer").unwrap());
+    })
+}
+
+/// An update of any part of the configuration, signed and sent by one.
+pub(crate) fn update_root(
+    current: &ChannelConfig,
+    by: &Client,
+    change: impl FnOnce(&mut ConfigGroup),
+) -> Envelope {
     let original = current.config();
     let mut updated = original.clone();
-    let root = updated.channel_group.as_mut().unwrap();
-    change(root.groups.get_mut("Orderer").unwrap());
+    change(updated.channel_group.as_mut().unwrap());
     let mut update = compute(original, &updated).unwrap();
     update.channel_id = current.channel_id().to_owned();
     let config_update = update.encode_to_vec();

@@ -9,6 +9,7 @@ use selvage_consensus_bft::{
 use selvage_ordering::Member;
 use selvage_proto::common::Consenter;
 
+use super::certificates::Shown;
 use super::{Consensus, Kind, NotRunning, Place, Running, Shared, Starting};
 use crate::error::ChainError;
 
@@ -19,6 +20,21 @@ fn consenters(config: &ChannelConfig) -> &[Consenter] {
 pub(super) fn check(shared: &Shared, config: &ChannelConfig) -> Result<(), ChainError> {
     let keys = shared.signer.current();
     check_consenters(consenters(config), keys.as_ref()).map_err(ChainError::BftConsenters)
+}
+
+/// The consenters' TLS certificates can be read. Fabric asks no more of BFT's: whoever may change the
+/// consenters vouches for them.
+pub(super) fn check_readable(config: &ChannelConfig) -> Result<(), String> {
+    let check = |consenter: &Consenter| {
+        let shown = Shown {
+            host: &consenter.host,
+            port: consenter.port,
+            client: &consenter.client_tls_cert,
+            server: &consenter.server_tls_cert,
+        };
+        shown.check()
+    };
+    consenters(config).iter().try_for_each(check)
 }
 
 pub(super) fn places(config: &ChannelConfig) -> Vec<Place> {
@@ -79,9 +95,12 @@ pub(super) fn start(starting: Starting<'_>) -> Result<Running, NotRunning> {
 /// Any number of consenters may change at once, as long as the new ones can go on.
 pub(super) fn check_change(shared: &Shared, next: &ChannelConfig) -> Result<(), String> {
     let keys = shared.signer.current();
-    check_consenters(consenters(next), keys.as_ref()).map_err(|error| {
-        format!("consensus metadata update for channel config update is invalid: {error}")
-    })
+    let checked = check_consenters(consenters(next), keys.as_ref());
+    checked
+        .and_then(|()| check_readable(next))
+        .map_err(|error| {
+            format!("consensus metadata update for channel config update is invalid: {error}")
+        })
 }
 
 /// A channel leaves Raft with the consenters it has: each has to be there under the same address and

@@ -1,6 +1,7 @@
 //! The engines this orderer has, and what each needs to start.
 
 mod bft;
+mod certificates;
 mod raft;
 
 use std::path::PathBuf;
@@ -119,11 +120,18 @@ pub(crate) fn is_cluster(config: &ChannelConfig) -> bool {
         .is_some_and(|orderer| orderer.consensus_type() != CONSENSUS_SOLO)
 }
 
+/// Whether this orderer can join a channel with this configuration.
+pub(crate) fn check_config(shared: &Shared, config: &ChannelConfig) -> Result<(), ChainError> {
+    runnable(shared, config)?;
+    match Consensus::of(config) {
+        Some(Consensus::Raft) => raft::check_issued(config).map_err(ChainError::Consenters),
+        Some(Consensus::Bft) => bft::check_readable(config).map_err(ChainError::BftConsenters),
+        Some(Consensus::Solo) | None => Ok(()),
+    }
+}
+
 /// Whether this orderer can run a channel with this configuration, and with which parameters.
-pub(crate) fn check_config(
-    shared: &Shared,
-    config: &ChannelConfig,
-) -> Result<Parameters, ChainError> {
+fn runnable(shared: &Shared, config: &ChannelConfig) -> Result<Parameters, ChainError> {
     config
         .check_supported_by_orderer()
         .map_err(ChainError::Unsupported)?;
@@ -220,7 +228,7 @@ pub(super) fn start(
     newest: &Block,
     joined: bool,
 ) -> Result<Running, NotRunning> {
-    let parameters = check_config(shared, config)?;
+    let parameters = runnable(shared, config)?;
     let consensus = Consensus::of(config).ok_or(ChainError::NoOrderer)?;
     if consensus == Consensus::Solo {
         let header = newest.header.clone().unwrap_or_default();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use selvage_channel::ChannelConfig;
 use selvage_consensus_raft::{
     Membership, MembershipError, Raft, RaftOptions, Start, StartError, config_metadata,
@@ -13,6 +14,7 @@ use selvage_ordering::block::consenter_metadata;
 use selvage_ordering::solo::SoloOptions;
 use selvage_proto::common::Block;
 
+use super::certificates::Shown;
 use super::{Consensus, NotRunning, Place, Running, Shared, Starting};
 use crate::error::ChainError;
 
@@ -23,6 +25,23 @@ pub(super) fn check(config: &ChannelConfig) -> Result<(), ChainError> {
     let orderer = config.orderer().ok_or(ChainError::NoOrderer)?;
     let metadata = config_metadata(orderer.consensus_metadata());
     metadata.map(drop).map_err(ChainError::Consenters)
+}
+
+/// The consenters' TLS certificates can be read and come from the orderer organisations, as Fabric
+/// asks of every configuration (`VerifyConfigMetadata`).
+pub(super) fn check_issued(config: &ChannelConfig) -> Result<(), MembershipError> {
+    let metadata = config.orderer().map(|o| o.consensus_metadata());
+    let metadata = config_metadata(metadata.unwrap_or(&Bytes::new()))?;
+    let check = |consenter: &selvage_proto::etcdraft::Consenter| {
+        let shown = Shown {
+            host: &consenter.host,
+            port: consenter.port,
+            client: &consenter.client_tls_cert,
+            server: &consenter.server_tls_cert,
+        };
+        shown.check_issued(config).map_err(MembershipError::Invalid)
+    };
+    metadata.consenters.iter().try_for_each(check)
 }
 
 pub(super) fn places(config: &ChannelConfig) -> Vec<Place> {
@@ -108,6 +127,7 @@ pub(super) fn check_change(
     let orderer = next
         .orderer()
         .ok_or("the configuration has no orderer group")?;
+    check_issued(next).map_err(wrong)?;
     let next = config_metadata(orderer.consensus_metadata()).map_err(wrong)?;
     let change = membership.change(&next.consenters).map_err(wrong)?;
     if !active.is_empty() && change.loses_quorum(active) {
