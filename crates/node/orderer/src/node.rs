@@ -167,7 +167,8 @@ impl Orderer {
             let participation = participation.clone();
             async move { participation.answer(request).await }
         });
-        let broadcaster = broadcaster(settings, &registrar, &metrics, refusals.clone());
+        let clock = &env.clock;
+        let broadcaster = broadcaster(settings, &registrar, &metrics, refusals.clone(), clock);
         let deliverer = deliverer(settings, &registrar, &metrics, env.clock.clone());
         let mut grpc = grpc_routes(settings, broadcaster, deliverer);
         let mut between = None;
@@ -498,6 +499,7 @@ fn broadcaster(
     registrar: &Arc<Registrar>,
     metrics: &Metrics,
     refusals: Refusals,
+    clock: &Arc<dyn Clock>,
 ) -> Broadcaster {
     let throttling = &settings.general.throttling;
     let limiter = (throttling.rate > 0).then(|| {
