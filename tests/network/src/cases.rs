@@ -4,10 +4,10 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::Service;
+use crate::{Service, wait_for};
 
-/// A named case.
-pub type Case = (&'static str, Pin<Box<dyn Future<Output = ()> + Send>>);
+/// A named case, which ends with what somebody was told.
+pub type Case = (&'static str, Pin<Box<dyn Future<Output = Told> + Send>>);
 
 /// Makes [`Case`]s of functions that take the network: their names are the names of the cases.
 #[macro_export]
@@ -17,26 +17,39 @@ macro_rules! cases {
     };
 }
 
-/// Runs all cases, also after one has failed, then stops the network.
+/// That a text named a cause and a remedy: [`told`] and [`in_log`] are the only ways to one, so no
+/// case can do without.
+#[must_use]
+#[derive(Debug, Clone)]
+pub struct Told {
+    cause: String,
+    remedy: String,
+}
+
+/// Runs all cases, also after one has failed. In the end everything that was ever acknowledged must
+/// be there on every peer; then the network is stopped.
 ///
 /// # Panics
-/// When a case failed, with the names of all that did.
+/// When a case failed, with the names of all that did, or when something was lost.
 pub async fn run_cases(service: Arc<Service>, cases: Vec<Case>) {
     let mut failed = Vec::new();
     for (name, case) in cases {
         println!("case {name}");
         let outcome = match tokio::spawn(case).await {
-            Ok(()) => goes_on(&service, name).await,
+            Ok(told) => goes_on(&service, name).await.map(|()| told),
             Err(panic) => Err(panic.to_string()),
         };
         match outcome {
-            Ok(()) => println!("case {name}: ok"),
+            Ok(Told { cause, remedy }) => {
+                println!("case {name}: ok; cause {cause:?}, remedy {remedy:?}");
+            }
             Err(reason) => {
                 println!("case {name}: FAILED: {reason}");
                 failed.push(name);
             }
         }
     }
+    service.check_nothing_lost().await;
     assert!(
         failed.is_empty(),
         "failed cases: {failed:?}; what they say is above"
@@ -45,15 +58,11 @@ pub async fn run_cases(service: Arc<Service>, cases: Vec<Case>) {
 
 /// A good transaction commits and is read back.
 async fn goes_on(service: &Service, name: &str) -> Result<(), String> {
-    let gateway = service.gateway();
-    let put = service.call("Put", &[name, "after"]);
-    gateway
-        .submit_transaction(&put)
-        .await
-        .map_err(|e| format!("afterwards: {}", e.text()))?;
+    let afterwards = |e: selvage_client::ClientError| format!("afterwards: {}", e.text());
+    service.put(name, "after").await.map_err(afterwards)?;
     let get = service.call("Get", &[name]);
-    let value = gateway.evaluate(&get, &[]).await;
-    let value = value.map_err(|e| format!("afterwards: {}", e.text()))?;
+    let value = service.gateway().evaluate(&get, &[]).await;
+    let value = value.map_err(afterwards)?;
     (value == "after")
         .then_some(())
         .ok_or_else(|| format!("afterwards: read {value:?}"))
@@ -69,4 +78,34 @@ pub fn says(text: &str, words: &[&str]) {
     for word in words {
         assert!(text.contains(word), "{word:?} is missing in: {text}");
     }
+}
+
+/// Checks that a text names a cause and a remedy, and shows it.
+///
+/// # Panics
+/// When one of them is missing.
+#[track_caller]
+pub fn told(text: &str, cause: &str, remedy: &str) -> Told {
+    says(text, &[cause, remedy]);
+    Told {
+        cause: cause.to_owned(),
+        remedy: remedy.to_owned(),
+    }
+}
+
+/// Waits until a line of some node's log names a cause and a remedy: protocols that answer with a
+/// bare status leave the words to it.
+///
+/// # Panics
+/// When no line does.
+pub async fn in_log(service: &Service, cause: &str, remedy: &str) -> Told {
+    let find = || {
+        let logs = service.logs();
+        let mut lines = logs.lines();
+        let found = lines.find(|line| line.contains(cause) && line.contains(remedy));
+        found.map(str::to_owned)
+    };
+    let what = format!("a line of a log with {cause:?} and {remedy:?}");
+    wait_for(&what, async || find().is_some()).await;
+    told(&find().unwrap_or_default(), cause, remedy)
 }

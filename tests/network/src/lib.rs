@@ -3,9 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Mutex;
 
 use selvage_channel::ChannelConfig;
 use selvage_client::{Gateway, Invocation, Peer, PeerAdmin, User};
@@ -17,16 +19,20 @@ use serde::Deserialize;
 mod api;
 mod cases;
 mod contract;
+mod kept;
 mod load;
 mod nodes;
 mod site;
 mod volume;
 
 pub use api::Api;
-pub use cases::{Case, run_cases, says};
+pub use cases::{Case, Told, in_log, run_cases, says, told};
 pub use contract::{PACKAGE_JSON, index_js};
 pub use load::{Load, same_chain_everywhere};
-pub use nodes::{Node, all_of, chaincodes_of, kill_9, leader_of, nodes_of, wait_for};
+pub use nodes::{
+    Node, all_of, chaincodes_of, confiners_of, freeze, is_alive, kill_9, leader_of, nodes_of,
+    wait_for,
+};
 pub use site::{now, refused_start};
 pub use volume::Volume;
 
@@ -99,6 +105,8 @@ pub struct Service {
     folder: tempfile::TempDir,
     environment: Vec<(OsString, OsString)>,
     up: Up,
+    /// What was acknowledged, by key.
+    acknowledged: Mutex<BTreeMap<String, String>>,
 }
 
 impl Service {
@@ -150,6 +158,7 @@ impl Service {
             folder,
             environment,
             up,
+            acknowledged: Mutex::default(),
         }
     }
 

@@ -40,7 +40,7 @@ impl Node {
     /// # Panics
     /// When the process is gone already.
     pub fn freeze(&self) {
-        kill(Pid::from_raw(self.pid), Signal::SIGSTOP).unwrap();
+        freeze(self.pid);
     }
 
     /// Lets a frozen process go on.
@@ -121,7 +121,33 @@ pub async fn wait_for<F: Future<Output = bool>>(what: &str, mut done: impl FnMut
 
 /// The innermost processes that run chaincode for these nodes, whatever confines them.
 pub fn chaincodes_of(nodes: &[Node]) -> Vec<i32> {
-    let parents: BTreeMap<i32, i32> = std::fs::read_dir("/proc")
+    let parents = parents();
+    let is_leaf = |pid: i32| !parents.values().any(|parent| *parent == pid);
+    let runs_chaincode = |pid: i32| {
+        std::fs::read(format!("/proc/{pid}/environ"))
+            .is_ok_and(|text| String::from_utf8_lossy(&text).contains("CORE_CHAINCODE_ID_NAME="))
+    };
+    let pids = parents.keys().copied();
+    pids.filter(|pid| child_of_peer(&parents, nodes, *pid).is_some())
+        .filter(|pid| is_leaf(*pid) && runs_chaincode(*pid))
+        .collect()
+}
+
+/// The processes between a peer and its chaincode, those next to the peer; none where chaincode is
+/// the peer's own child.
+pub fn confiners_of(nodes: &[Node]) -> Vec<i32> {
+    let parents = parents();
+    let chaincodes = chaincodes_of(nodes).into_iter();
+    let outermost = chaincodes.filter_map(|pid| {
+        let child = child_of_peer(&parents, nodes, pid)?;
+        (child != pid).then_some(child)
+    });
+    outermost.collect()
+}
+
+/// Every process's parent.
+fn parents() -> BTreeMap<i32, i32> {
+    std::fs::read_dir("/proc")
         .into_iter()
         .flatten()
         .flatten()
@@ -138,19 +164,22 @@ pub fn chaincodes_of(nodes: &[Node]) -> Vec<i32> {
                 .ok()?;
             Some((pid, parent))
         })
-        .collect();
-    let below = |pid: i32| {
-        let mut ancestors = std::iter::successors(parents.get(&pid), |p| parents.get(p));
-        ancestors.any(|p| nodes.iter().any(|n| n.pid == *p && n.kind == "peer"))
-    };
-    let is_leaf = |pid: i32| !parents.values().any(|parent| *parent == pid);
-    let runs_chaincode = |pid: i32| {
-        std::fs::read(format!("/proc/{pid}/environ"))
-            .is_ok_and(|text| String::from_utf8_lossy(&text).contains("CORE_CHAINCODE_ID_NAME="))
-    };
-    let pids = parents.keys().copied();
-    pids.filter(|pid| below(*pid) && is_leaf(*pid) && runs_chaincode(*pid))
         .collect()
+}
+
+/// The child of a peer that a process is or descends from.
+fn child_of_peer(parents: &BTreeMap<i32, i32>, nodes: &[Node], pid: i32) -> Option<i32> {
+    let is_peer = |pid: i32| nodes.iter().any(|n| n.pid == pid && n.kind == "peer");
+    let mut line = std::iter::successors(Some(pid), |p| parents.get(p).copied());
+    line.find(|p| parents.get(p).is_some_and(|parent| is_peer(*parent)))
+}
+
+/// Lets any process hang; `kill -9` ends it all the same.
+///
+/// # Panics
+/// When it is gone already.
+pub fn freeze(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
 }
 
 /// `kill -9` of any process; returns when the system has taken it down.
@@ -166,8 +195,8 @@ pub fn kill_9(pid: i32) {
     }
 }
 
-/// A zombie is dead, though nobody has asked for its status.
-fn is_alive(pid: i32) -> bool {
+/// Whether a process runs. A zombie is dead, though nobody has asked for its status.
+pub fn is_alive(pid: i32) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
         return false;
     };

@@ -10,6 +10,7 @@
 //! | [`Msp`], [`MspVersion`] | `bccspmsp` of the same versions |
 //! | [`MspManager`] | MSP manager with its identity cache |
 //! | [`Identity::validate`], [`Identity::satisfies`] | `Validate`, `SatisfiesPrincipal` |
+//! | [`SignerFault`] | nothing: Fabric does not say |
 //! | [`MspFiles`], [`MspFolder`] | an MSP folder: `cacerts`, `signcerts`, `config.yaml`, … |
 //! | [`policy::compile`] | `cauthdsl` |
 //! | [`policy::dsl::parse`] | `policydsl.FromString` |
@@ -22,6 +23,7 @@
 //! identities are remembered by the manager: the same creator a thousand times costs one chain.
 
 mod error;
+mod fault;
 mod files;
 mod folder;
 mod identity;
@@ -31,6 +33,7 @@ pub mod policy;
 mod signing;
 
 pub use error::{IdentityError, MspError};
+pub use fault::SignerFault;
 pub use files::{FileError, MspFiles};
 pub use folder::{Contents, MspFolder};
 pub use identity::{Identity, OrganizationalUnit};

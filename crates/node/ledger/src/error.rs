@@ -214,8 +214,12 @@ pub enum LedgerError {
 fn advice(error: &DiskError) -> &'static str {
     match error.kind() {
         _ if error.is_full() => "the disk is full, make room on it",
-        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+        std::io::ErrorKind::PermissionDenied => {
             "make the data folder writable for the user that runs this node"
+        }
+        std::io::ErrorKind::ReadOnlyFilesystem => {
+            "its file system is read-only, as the system makes it after a fault of the disk: see \
+             the kernel's log, repair it, mount it writable, and start this node again"
         }
         std::io::ErrorKind::WouldBlock => {
             "another process uses the data folder, stop it or choose another folder"

@@ -122,6 +122,11 @@ fn describe(mut text: String, error: &dyn std::error::Error) -> String {
         );
     } else if text.contains("certificate expired") || text.contains("Expired") {
         text.push_str(" (renew the server's certificate, or set this machine's clock)");
+    } else if text.contains("Connection refused") {
+        text.push_str(
+            " (nothing listens at this address: see whether the node runs and what its log says, or \
+             correct the address)",
+        );
     }
     text
 }

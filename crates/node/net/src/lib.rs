@@ -15,6 +15,7 @@
 //! [`CancellationToken`] is cancelled. Handlers find the client's certificate and the TLS exporter
 //! in the request's extensions, as a [`Connection`].
 
+mod advice;
 mod backoff;
 mod civil;
 pub mod config;
@@ -32,6 +33,7 @@ pub mod services;
 pub mod throttle;
 pub mod tls;
 
+pub use advice::advised;
 pub use backoff::Backoff;
 pub use civil::Moment;
 pub use connect::{Dialled, Endpoint, connect, dial};

@@ -12,6 +12,7 @@ use futures::{Stream, StreamExt};
 use selvage_net::Connection;
 use selvage_net::metrics::{Counters, Durations, Metrics};
 use selvage_net::tonic::{self, Request, Streaming};
+use selvage_ordering::Rejection;
 use selvage_ordering::filters::{Incoming, Refusal};
 use selvage_proto::common::{Envelope, HeaderType, Status};
 use selvage_proto::orderer::BroadcastResponse;
@@ -139,7 +140,7 @@ impl Broadcaster {
                         }
                     }
                     Event::Message(Some(Err(error))) => {
-                        yield Err(error);
+                        yield Err(selvage_net::advised(error));
                         return;
                     }
                     Event::Message(None) => {
@@ -211,7 +212,10 @@ impl Broadcaster {
         }
         if status != Status::Success {
             let of = match &note.unknown {
-                Some(name) => format!(" for channel {name:?}"),
+                Some(name) => format!(
+                    " for channel {name:?}, which this node has not joined (correct the name in \
+                     the client, or join this node to it)"
+                ),
                 None => String::new(),
             };
             let name = status.as_str_name();
@@ -237,7 +241,7 @@ async fn first(waiting: &mut VecDeque<Waiting>) -> (Answer, Note) {
         None => std::future::pending().await,
     };
     let answer =
-        answer.unwrap_or_else(|_| (Status::ServiceUnavailable, "chain is stopped".to_owned()));
+        answer.unwrap_or_else(|_| (Status::ServiceUnavailable, Rejection::Stopped.to_string()));
     match waiting.pop_front() {
         Some(front) => (answer, front.note),
         None => std::future::pending().await,

@@ -535,7 +535,8 @@ fn hint(error: &DiskError) -> &'static str {
             "this user may not write there; change the owner or choose another folder"
         }
         std::io::ErrorKind::ReadOnlyFilesystem => {
-            "the file system is read-only; choose another folder"
+            "the file system is read-only; mount it writable, after a repair if the kernel's log \
+             tells of a fault, or choose another folder"
         }
         std::io::ErrorKind::NotADirectory | std::io::ErrorKind::AlreadyExists => {
             "a file is in the way; choose another folder"

@@ -190,16 +190,22 @@ pub enum Rejection {
     #[error("the ordering queue is full, try again")]
     Busy,
     /// No node led the channel for as long as a message may wait.
-    #[error("no Raft leader")]
+    #[error(
+        "no Raft leader; the channel's orderers reach no majority of each other: see which of them \
+         run, and try again"
+    )]
     NoLeader,
     /// The message was handed on, but no block with it appeared for as long as a message may wait.
     #[error("timed out waiting for the message to be ordered, try again")]
     TimedOut,
     /// This node is no consenter of the channel (any more).
-    #[error("this orderer is not a consenter of the channel")]
+    #[error("this orderer is not a consenter of the channel; send the message to one that is")]
     NotConsenter,
     /// The engine is being stopped.
-    #[error("chain is stopped")]
+    #[error(
+        "chain is stopped; this orderer is ending: send the message to another one, or again when it \
+         runs"
+    )]
     Stopped,
 }
 

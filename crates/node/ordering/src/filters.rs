@@ -8,7 +8,7 @@ use bytes::Bytes;
 use selvage_channel::names::{CHANNEL_WRITERS, ORDERER_WRITERS};
 use selvage_channel::{ChannelConfig, OrdererConfig};
 use selvage_crypto::{Certificate, in_full};
-use selvage_identity::{PolicyError, SignedData, SigningIdentity};
+use selvage_identity::{PolicyError, SignedData, SignerFault, SigningIdentity};
 use selvage_proto::common::{
     ChannelHeader, ConfigEnvelope, Envelope, Header, HeaderType, Payload, SignatureHeader, Status,
 };
@@ -20,7 +20,8 @@ use crate::block::NONCE_BYTES;
 use crate::cutter::message_size;
 use crate::maintenance;
 
-/// Why a message is refused. [`Refusal::status`] and the text are what the client is told.
+/// Why a message is refused. [`Refusal::status`], the text, which is Fabric's, and
+/// [`Refusal::advice`] are what the client is told.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// The message is so malformed that its channel is unknown.
@@ -51,7 +52,10 @@ pub enum Refusal {
     },
     /// The signer's certificate is past its end.
     #[error("broadcast client identity expired")]
-    Expired,
+    Expired {
+        /// How long ago it ended.
+        seconds: i64,
+    },
     /// The channel lacks the policy that should judge.
     #[error("could not find policy {0}")]
     NoPolicy(&'static str),
@@ -59,8 +63,15 @@ pub enum Refusal {
     #[error("channel has no orderer configuration")]
     NoOrderer,
     /// The signer may not write.
-    #[error("{0}: permission denied")]
-    Denied(PolicyError),
+    #[error("{error}: permission denied")]
+    Denied {
+        /// The policy's verdict.
+        error: PolicyError,
+        /// The policy.
+        policy: &'static str,
+        /// What is wrong with signature or certificate, if that is why.
+        fault: Option<SignerFault>,
+    },
     /// A configuration update that does not pass a stage of its checks.
     #[error("config update for existing channel did not pass {stage} checks: {inner}")]
     Update {
@@ -86,11 +97,54 @@ impl Refusal {
     /// The status of the broadcast response.
     pub fn status(&self) -> Status {
         match self {
-            Self::Denied(_) => Status::Forbidden,
+            Self::Denied { .. } => Status::Forbidden,
             Self::Maintenance => Status::ServiceUnavailable,
             Self::Update { inner, .. } => inner.status(),
             _ => Status::BadRequest,
         }
+    }
+
+    /// The cause in plain words, where the text does not say it, and what helps. It goes behind the
+    /// text, with which programs compare the beginning of what they are told.
+    pub fn advice(&self) -> Option<String> {
+        let text = match self {
+            Self::Update { inner, .. } => return inner.advice(),
+            Self::Expired { seconds } => SignerFault::Expired { seconds: *seconds }.to_string(),
+            Self::Denied {
+                fault: Some(fault), ..
+            } => fault.to_string(),
+            Self::Denied { policy, .. } => format!(
+                "signature and certificate are good, but the signer's organisation and role do not \
+                 satisfy {policy}: use an identity that does, or change the policy by a \
+                 configuration update"
+            ),
+            Self::TooLarge { .. } => "send less in one message, or raise AbsoluteMaxBytes of \
+                                      Orderer/BatchSize by a configuration update"
+                .to_owned(),
+            Self::Malformed(_) | Self::Empty => "the message is not built as Fabric's protocol \
+                                                 prescribes: make it with one of Fabric's SDKs, or \
+                                                 compare it with Fabric's messages \
+                                                 (fabric-protos, common/common.proto)"
+                .to_owned(),
+            Self::NotDirect => "send the update (CONFIG_UPDATE), of which the orderer makes the \
+                                configuration"
+                .to_owned(),
+            Self::Unsupported => {
+                "create and join channels through the orderers' participation API \
+                                  instead"
+                    .to_owned()
+            }
+            Self::Maintenance => "the channel is changing its consensus: send it again when its \
+                                  administrators have set the state back to STATE_NORMAL"
+                .to_owned(),
+            // The whole text of the first is what programs compare; the others say what is wrong.
+            Self::UnknownChannel
+            | Self::NoPolicy(_)
+            | Self::NoOrderer
+            | Self::NotApplicable { .. }
+            | Self::Transition(_) => return None,
+        };
+        Some(text)
     }
 }
 
@@ -314,8 +368,9 @@ impl Filters {
         }
         if self.check_expiry && orderer.capabilities().expiration_check() {
             let expires = expires_at(config, &message.signed.identity);
-            if expires.is_some_and(|end| unix_seconds >= end) {
-                return Err(Refusal::Expired);
+            if let Some(end) = expires.filter(|end| unix_seconds >= *end) {
+                let seconds = unix_seconds.saturating_sub(end);
+                return Err(Refusal::Expired { seconds });
             }
         }
         // In maintenance only those who may write as orderers pass, which keeps out configuration
@@ -328,7 +383,11 @@ impl Filters {
             .policy(path)
             .ok_or(Refusal::NoPolicy(path))?
             .evaluate(std::slice::from_ref(&message.signed))
-            .map_err(Refusal::Denied)
+            .map_err(|error| Refusal::Denied {
+                error,
+                policy: path,
+                fault: SignerFault::find(config.msp_manager(), &message.signed),
+            })
     }
 }
 

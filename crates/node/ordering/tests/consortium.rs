@@ -120,6 +120,17 @@ fn normal_messages_are_let_in_or_refused() {
     let mut forged = normal(&f.client, 1);
     forged.signed.signature = normal(&f.client, 2).signed.signature;
     check(&forged, Some(Status::Forbidden), "permission denied");
+    let advice = |message: &Incoming| {
+        let refused = filters.check_normal(&f.config, message, NOW);
+        refused.expect_err("refused").advice().unwrap_or_default()
+    };
+    for (message, words) in [
+        (&large, "raise AbsoluteMaxBytes"),
+        (&stranger, "does not accept the certificate"),
+        (&forged, "does not fit the certificate"),
+    ] {
+        assert!(advice(message).contains(words), "{}", advice(message));
+    }
 
     for (kind, text) in [
         (

@@ -19,6 +19,7 @@ pub mod channels;
 pub mod committer;
 pub mod config;
 pub mod deliver;
+mod details;
 pub mod discovery;
 pub mod endorser;
 pub mod gateway;

@@ -2,7 +2,7 @@
 
 use selvage_crypto::in_full;
 use selvage_net::tonic;
-use selvage_net::{NetError, describe_status};
+use selvage_net::{NetError, advised, describe_status};
 use selvage_proto::Message as _;
 use selvage_proto::common::Status;
 use selvage_proto::gateway::ErrorDetail;
@@ -80,7 +80,7 @@ pub enum ClientError {
         code: TxValidationCode,
     },
     /// A block stream ended with a status.
-    #[error("{address} ended the block stream: {}", status.as_str_name())]
+    #[error("{address} ended the block stream: {}{}", status.as_str_name(), meaning(*status))]
     Deliver {
         /// The node.
         address: String,
@@ -143,11 +143,33 @@ impl Failure {
             message: if unreached {
                 describe_status(status)
             } else {
-                status.message().to_owned()
+                advised(status.clone()).message().to_owned()
             },
             details: details(status.details()),
             unreached,
         }
+    }
+}
+
+/// Streams of blocks end with a bare status, in which this may be hidden.
+fn meaning(status: Status) -> &'static str {
+    match status {
+        Status::BadRequest => {
+            " (the node cannot take the request: set this machine's clock if it is more than fifteen \
+             minutes off; the node's log says what is wrong)"
+        }
+        Status::Forbidden => {
+            " (signature, certificate or role do not allow to read: use an identity that satisfies \
+             the channel's Readers policy; the node's log says what is wrong)"
+        }
+        Status::NotFound => {
+            " (the node has no such channel or block: correct the name, or join the node to the \
+             channel)"
+        }
+        Status::ServiceUnavailable => {
+            " (the channel has stopped or cannot be read: see the node's log, and try again)"
+        }
+        _ => "",
     }
 }
 

@@ -265,7 +265,7 @@ pub(crate) fn check_size(address: &str, message: &impl Message) -> Result<(), Cl
     }
     Err(ClientError::Request(format!(
         "the message for {address} is too large: it has {bytes} bytes, and nodes take at most \
-         {MAX_MESSAGE_BYTES}"
+         {MAX_MESSAGE_BYTES}; send less in one message"
     )))
 }
 

@@ -44,8 +44,18 @@ impl Organisation {
     }
 
     pub(crate) fn signer(&self, name: &str, role: NodeRole) -> SigningIdentity {
-        let profile = LeafProfile::identity(name, role, Validity::ten_years(NOW));
-        let (certificate, key) = self.authority.issue_new(&profile).unwrap();
+        self.issue(&LeafProfile::identity(name, role, Validity::ten_years(NOW)))
+    }
+
+    /// Somebody whose certificate has no unit that gives a role.
+    pub(crate) fn without_role(&self, name: &str) -> SigningIdentity {
+        let mut profile = LeafProfile::identity(name, NodeRole::Client, Validity::ten_years(NOW));
+        profile.subject.organizational_units.clear();
+        self.issue(&profile)
+    }
+
+    fn issue(&self, profile: &LeafProfile) -> SigningIdentity {
+        let (certificate, key) = self.authority.issue_new(profile).unwrap();
         SigningIdentity::new(&self.id, certificate.to_pem().as_bytes(), key).unwrap()
     }
 }

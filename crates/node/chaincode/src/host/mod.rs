@@ -196,7 +196,8 @@ impl Inner {
         match package.kind() {
             ChaincodeKind::Service => self.service(&package).map(Target::Server),
             ChaincodeKind::Other(kind) => Err(HostError::Unsupported(format!(
-                "Unknown chaincodeType: {kind}"
+                "Unknown chaincodeType: {kind}; this peer builds golang, node and java, and \
+                 anything else runs as a service of your own (type ccaas)"
             ))),
             _ => self.built(&package).map(|_| Target::Process),
         }

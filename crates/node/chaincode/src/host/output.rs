@@ -55,6 +55,23 @@ pub(super) fn lines(mut reader: impl Read, mut on_line: impl FnMut(&str)) {
     }
 }
 
+/// Says behind the first line that tells of too many open files what the limit is: the process goes
+/// on, so unlike with other limits there is no end that could say it.
+pub(super) fn explained(open_files: u64, mut on_line: impl FnMut(&str)) -> impl FnMut(&str) {
+    const SIGNS: [&str; 3] = ["Too many open files", "too many open files", "EMFILE"];
+    let mut is_told = false;
+    move |line| {
+        on_line(line);
+        if !is_told && SIGNS.iter().any(|sign| line.contains(sign)) {
+            is_told = true;
+            on_line(&format!(
+                "a process here may have no more than the limit of {open_files} open files: close \
+                 files and connections that are done with"
+            ));
+        }
+    }
+}
+
 fn clean(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let text = text.strip_suffix('\r').unwrap_or(&text);

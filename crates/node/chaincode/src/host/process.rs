@@ -62,6 +62,12 @@ impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |bytes: &u64| bytes >> 20;
         match self {
+            // So shells and bubblewrap tell of a signal.
+            Self::Code(code @ 129..=192) => write!(
+                f,
+                "container exited with {code}, which tells of signal {}",
+                code - 128
+            ),
             Self::Code(code) => write!(f, "container exited with {code}"),
             Self::Signal(signal) => write!(f, "container exited by signal {signal}"),
             Self::TimedOut(limit) => {
@@ -134,6 +140,7 @@ pub(super) fn start(
     limits::apply(&mut command, &spec.limits);
     // The reader comes before the starter, because threads begin with the confinement of the
     // thread that makes them.
+    let on_line = output::explained(spec.limits.open_files, on_line);
     let drained = read_output(reader, on_line)?;
     let (mut child, ended) = spawn(command, &spec, sandbox)?;
     let watching = thread::Builder::new()

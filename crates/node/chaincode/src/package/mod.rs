@@ -82,6 +82,40 @@ pub enum PackageError {
     Write(String),
 }
 
+impl PackageError {
+    /// What whoever sent the package can do; it goes behind the text.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Gzip(_) => {
+                "send the .tar.gz that `peer lifecycle chaincode package` or `selvage deploy` makes \
+                 of the source folder, not the source or a zip of it"
+            }
+            Self::Tar(_) | Self::Entry(..) => {
+                "the file is cut short or damaged: copy it again as a whole, or package the source \
+                 folder again"
+            }
+            Self::NotRegular(..)
+            | Self::Metadata(_)
+            | Self::NoCode
+            | Self::NoMetadata
+            | Self::Duplicate(_) => {
+                "a package is a .tar.gz of metadata.json and code.tar.gz: make it with `peer \
+                 lifecycle chaincode package`"
+            }
+            Self::Label(_) => "package it again under such a label",
+            Self::Traversal(_) | Self::Special(_) => {
+                "take this entry out of the source folder, or put a file in its place, and package \
+                 it again"
+            }
+            Self::Limit { .. } | Self::Bomb(_) => {
+                "leave out what the build does not need, such as node_modules and data files, and \
+                 package it again"
+            }
+            Self::Unpack(..) | Self::Write(_) => "see to this host's disk, and try again",
+        }
+    }
+}
+
 /// What a package is written in or how it runs (`type` in `metadata.json`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChaincodeKind {

@@ -120,7 +120,11 @@ impl Runtime {
                 Ended::Stopped => return,
                 Ended::AfterReady(reason) => {
                     was_ready = true;
-                    tracing::warn!(package_id, "chaincode went away: {reason}");
+                    tracing::warn!(
+                        package_id,
+                        "chaincode went away: {reason}; it is started again, and what it printed \
+                         stands in this log under its name"
+                    );
                 }
                 Ended::BeforeReady(error) => {
                     tracing::error!(package_id, "chaincode did not start: {error}");

@@ -43,7 +43,7 @@ pub enum ConfigError {
         searched: Vec<PathBuf>,
     },
     /// The file is there and cannot be read.
-    #[error("cannot read the configuration file {}", path.display())]
+    #[error("cannot read the configuration file {}: let this process read it", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -52,7 +52,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// Not YAML, or not a map.
-    #[error("the configuration file {} is not valid YAML: {reason}", path.display())]
+    #[error("the configuration file {} is not valid YAML: {reason}; correct it there", path.display())]
     Syntax {
         /// The file.
         path: PathBuf,

@@ -151,7 +151,7 @@ impl Deliverer {
         try_stream! {
             let _open = deliverer.metrics.stream();
             while let Some(envelope) = requests.next().await {
-                let envelope = envelope?;
+                let envelope = envelope.map_err(crate::advised)?;
                 let mut session = match deliverer.open(envelope, connection.as_ref()) {
                     Ok(session) => session,
                     Err(status) => {
@@ -206,7 +206,12 @@ impl Deliverer {
         let channel = request.channel_id.clone();
         let Some(source) = self.sources.source(&channel) else {
             // Clients poll for channels that are about to exist: not worth a warning.
-            tracing::debug!(remote, channel, "rejecting deliver: channel not found");
+            tracing::debug!(
+                remote,
+                channel,
+                "rejecting deliver: channel not found; correct its name in the client, or join this \
+                 node to it"
+            );
             return Err(Status::NotFound);
         };
         let seek = SeekInfo::decode(request.data.clone()).map_err(|error| {
@@ -352,11 +357,13 @@ impl Session {
             );
             Err(Status::Forbidden)
         };
-        if self
-            .expires
-            .is_some_and(|end| self.clock.unix_seconds() > end)
-        {
-            return refuse("deliver client identity expired");
+        let now = self.clock.unix_seconds();
+        if let Some(end) = self.expires.filter(|end| now > *end) {
+            return refuse(&format!(
+                "deliver client identity expired {} s ago by this node's clock: have the \
+                 certificate issued again, or set the clock if it is wrong",
+                now.saturating_sub(end)
+            ));
         }
         let sequence = self.source.config_sequence();
         if self.judged_at.is_some_and(|judged| sequence <= judged) {

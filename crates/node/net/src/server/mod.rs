@@ -284,9 +284,13 @@ async fn serve_connection(shared: &Shared, router: Router, stream: TcpStream, re
         request.extensions_mut().insert(connection.clone());
         request.extensions_mut().insert(connect_info.clone());
         let running = counted.as_ref().map(Requests::begin);
+        let call = request.uri().clone();
         let answer = answer(router.clone(), request.map(Body::new), metrics.as_ref());
         async move {
-            let response = answer.await?;
+            let mut response = answer.await?;
+            if let Some(refusal) = crate::advice::advise(response.headers_mut()) {
+                tracing::debug!(%remote, call = call.path(), "refused a call: {refusal}");
+            }
             Ok::<_, Infallible>(match running {
                 Some(running) => running.until_sent(response),
                 None => response,

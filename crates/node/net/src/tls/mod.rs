@@ -75,15 +75,24 @@ impl TlsIdentity {
     /// that they belong together. `origin` names them in errors, for example by file name.
     pub fn from_pem(origin: &str, chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         let chain = certificates_from_pem(origin, chain)?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| TlsError::Key {
+        let failed = |reason: String| TlsError::Key {
             origin: origin.to_owned(),
-            reason: source.to_string(),
+            reason,
+        };
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| {
+            failed(format!(
+                "{source}; name a file with one private key in PEM form"
+            ))
         })?;
-        let key =
-            CertifiedKey::from_der(chain, key, &provider()).map_err(|source| TlsError::Key {
-                origin: origin.to_owned(),
-                reason: source.to_string(),
-            })?;
+        let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|source| {
+            failed(match source {
+                rustls::Error::InconsistentKeys(_) => "the key does not belong to the \
+                                                       certificate; name the file of the key that \
+                                                       the certificate was issued for"
+                    .to_owned(),
+                other => format!("{other}; name a P-256, P-384, Ed25519 or RSA key"),
+            })
+        })?;
         Ok(Self { key: Arc::new(key) })
     }
 

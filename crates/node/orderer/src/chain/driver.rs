@@ -14,7 +14,7 @@ use selvage_env::random_array;
 use selvage_identity::SigningIdentity;
 use selvage_ordering::block::consenter_metadata;
 use selvage_ordering::filters::Author;
-use selvage_ordering::{Engine, Input, Member, Submission, Ticket};
+use selvage_ordering::{Engine, Input, Member, Rejection, Submission, Ticket};
 use selvage_proto::common::{Block, Envelope, Status};
 use selvage_proto::orderer::consensus_type::State;
 use tokio::sync::{mpsc, oneshot};
@@ -189,7 +189,7 @@ impl Driver {
         let reason = self
             .chain
             .trouble()
-            .unwrap_or_else(|| "chain is stopped".to_owned());
+            .unwrap_or_else(|| Rejection::Stopped.to_string());
         for (_, reply) in self.waiting.drain() {
             let _ = reply.send((Status::ServiceUnavailable, reason.clone()));
         }

@@ -29,7 +29,7 @@ use selvage_net::CancellationToken;
 use selvage_net::metrics::Gauge;
 use selvage_ordering::filters::{Filters, Incoming, Kind, Refusal};
 use selvage_ordering::solo::SoloOptions;
-use selvage_ordering::{Member, Submission};
+use selvage_ordering::{Member, Rejection, Submission};
 use selvage_proto::common::{Block, Envelope, Status};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -550,7 +550,7 @@ impl Chain {
         };
         match self.inbox.send(command).await {
             Ok(()) => Ok(answer),
-            Err(_) => Err((Status::ServiceUnavailable, "chain is stopped".to_owned())),
+            Err(_) => Err((Status::ServiceUnavailable, Rejection::Stopped.to_string())),
         }
     }
 
@@ -581,8 +581,13 @@ impl Chain {
     }
 }
 
+/// What a client is told: Fabric's words first, and behind them what helps.
 pub(crate) fn refusal(refusal: Refusal) -> Answer {
-    (refusal.status(), refusal.to_string())
+    let text = match refusal.advice() {
+        Some(advice) => format!("{refusal}; {advice}"),
+        None => refusal.to_string(),
+    };
+    (refusal.status(), text)
 }
 
 /// The configuration in force at the newest block, and the number of its block.

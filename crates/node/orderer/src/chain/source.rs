@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use selvage_channel::names::{CHANNEL_READERS, ORDERER_READERS};
-use selvage_identity::SignedData;
+use selvage_identity::{SignedData, SignerFault};
 use selvage_net::deliver::{SeekRequest, Source, SourceError};
 use selvage_proto::common::Block;
 use selvage_proto::orderer::consensus_type::State;
@@ -84,7 +84,16 @@ impl Source for Chain {
             identity: request.creator.clone(),
             signature: request.signature.clone(),
         };
-        policy.evaluate(&[signed]).map_err(|error| in_full(&error))
+        policy
+            .evaluate(std::slice::from_ref(&signed))
+            .map_err(|error| {
+                let fault = SignerFault::find(config.msp_manager(), &signed);
+                let advice = fault.map_or_else(
+                    || "use an identity that satisfies this policy".to_owned(),
+                    |fault| fault.to_string(),
+                );
+                format!("{path}: {}; {advice}", in_full(&error))
+            })
     }
 
     fn closed(&self) -> bool {

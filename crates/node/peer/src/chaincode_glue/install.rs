@@ -61,8 +61,9 @@ impl Chaincodes {
         let label = opened
             .map_err(|e| {
                 format!(
-                    "could not parse as a chaincode install package: {}",
-                    report(&e)
+                    "could not parse as a chaincode install package: {}; {}",
+                    report(&e),
+                    e.advice()
                 )
             })?
             .label()
@@ -92,6 +93,12 @@ impl Chaincodes {
 
     async fn keep_and_build(&self, id: &str, label: &str, package: Bytes) -> Result<(), String> {
         if self.packages.contains(id) {
+            // Programs look for the whole of what is answered.
+            tracing::warn!(
+                package_id = id,
+                "chaincode is installed already: approve its package ID, or install other code \
+                 under another label"
+            );
             return Err(format!(
                 "chaincode already successfully installed (package ID '{id}')"
             ));
@@ -114,7 +121,10 @@ impl Chaincodes {
         if let Err(error) = self.packages.remove(id) {
             tracing::error!(package_id = %id, error = %report(&error), "cannot remove a package");
         }
-        Err(format!("could not build chaincode: {failure}"))
+        Err(format!(
+            "could not build chaincode: {failure}\nNothing was installed: correct this, and install \
+             it again"
+        ))
     }
 
     /// Keeps the chaincode of a channel running from now on: what is defined already, and what

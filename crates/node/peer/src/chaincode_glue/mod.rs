@@ -36,7 +36,7 @@ use store::PackageStore;
 
 use self::definitions::Definitions;
 use crate::channels::{Channels, PeerChannel};
-use crate::endorser::{Caller, LocalMsp, acl_check};
+use crate::endorser::{Caller, Denied, LocalMsp, acl_check};
 use crate::report;
 use crate::scc::SystemChaincodes;
 
@@ -212,7 +212,8 @@ impl Chaincodes {
             verified: None,
             ..caller.clone()
         };
-        acl_check(&self.local, channel, config.as_deref(), resource, &caller)
+        let checked = acl_check(&self.local, channel, config.as_deref(), resource, &caller);
+        checked.map_err(Denied::logged)
     }
 
     /// Runs a chaincode of the transaction's channel and gives its last message.

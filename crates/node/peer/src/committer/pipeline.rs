@@ -7,13 +7,18 @@ use bytes::Bytes;
 use selvage_ledger::QueryExecutor;
 use selvage_net::CancellationToken;
 use selvage_proto::common::Block;
-use selvage_proto::peer::MetaDataKeys;
+use selvage_proto::peer::{MetaDataKeys, TxValidationCode};
 use tokio::sync::{mpsc, watch};
 
 use super::{CommitError, private};
 use crate::channels::{CommittedBlock, CommittedTx, PeerChannel};
 use crate::lifecycle::{BoxError, ChaincodeDefinition, LifecycleError};
 use crate::validator::{Prepared, Scope, StateView, Validator};
+
+/// Invalid transactions of one block that the log names one by one.
+const NAMED: usize = 10;
+/// Characters of a transaction id.
+const TX_ID: usize = 64;
 
 /// A block whose state-independent half is done.
 pub(super) struct Job {
@@ -111,6 +116,7 @@ fn commit(
         commit_us = (started.elapsed() - validated).as_micros() as u64,
         "Committed block [{number}]"
     );
+    note_invalid(channel.id(), number, &transactions);
     let announced = CommittedBlock {
         number,
         transactions,
@@ -124,6 +130,61 @@ fn commit(
         lifecycle_written,
     );
     Ok(())
+}
+
+/// Says which transactions of a block count for nothing, why, and what helps; their senders are told
+/// the code only.
+fn note_invalid(channel: &str, number: u64, transactions: &[CommittedTx]) {
+    let numbered = transactions.iter().enumerate();
+    let mut invalid = numbered.filter(|(_, tx)| tx.code != TxValidationCode::Valid);
+    for (index, CommittedTx { tx_id, code }) in invalid.by_ref().take(NAMED) {
+        // It may be anything, because nobody has checked it.
+        let tx_id: String = tx_id.escape_default().take(TX_ID).collect();
+        tracing::warn!(
+            channel,
+            "Block [{number}] Transaction index [{index}] TxId [{tx_id}] marked as invalid by \
+             committer. Reason code [{}]: {}",
+            code.as_str_name(),
+            advice(*code)
+        );
+    }
+    let more = invalid.count();
+    if more > 0 {
+        tracing::warn!(
+            channel,
+            "Block [{number}] has {more} more invalid transactions"
+        );
+    }
+}
+
+/// What the sender of an invalid transaction can do.
+fn advice(code: TxValidationCode) -> &'static str {
+    use TxValidationCode as Code;
+    match code {
+        Code::MvccReadConflict | Code::PhantomReadConflict => {
+            "something else changed what it had read: make and submit it anew, and let transactions \
+             touch different keys"
+        }
+        Code::EndorsementPolicyFailure => {
+            "too few or other organisations endorsed it than the chaincode's policy asks for: have \
+             it endorsed by those"
+        }
+        Code::DuplicateTxid => {
+            "the chain has a transaction of this id: make a new one, with a nonce of its own"
+        }
+        Code::InvalidChaincode | Code::ExpiredChaincode => {
+            "it writes what no usable chaincode definition covers: commit the chaincode's \
+             definition, and make the transaction anew"
+        }
+        Code::BadCreatorSignature => {
+            "its creator did not sign it, or is no member of the channel: sign it with the key of \
+             the certificate that it carries"
+        }
+        _ => {
+            "it is not built as Fabric's protocol prescribes: make it with one of Fabric's SDKs, or \
+             compare it with Fabric's messages (fabric-protos)"
+        }
+    }
 }
 
 /// The ledger as validation sees it.

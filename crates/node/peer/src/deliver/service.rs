@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use selvage_env::Clock;
-use selvage_identity::SignedData;
+use selvage_identity::{SignedData, SignerFault};
 use selvage_net::deliver::{Deliverer, Respond, SeekRequest, Source, SourceError, Sources};
 use selvage_net::metrics::DeliverMetrics;
 use selvage_net::services::deliver_server::Deliver;
@@ -62,9 +62,18 @@ impl Source for ChannelSource {
             identity: request.creator.clone(),
             signature: request.signature.clone(),
         }];
-        policy
-            .evaluate(&signed)
-            .map_err(|e| format!("{} ({path}): {}", self.resource, crate::report(&e)))
+        policy.evaluate(&signed).map_err(|error| {
+            let fault = SignerFault::find(config.msp_manager(), &signed[0]);
+            let advice = fault.map_or_else(
+                || "use an identity that satisfies this policy".to_owned(),
+                |fault| fault.to_string(),
+            );
+            format!(
+                "{} ({path}): {}; {advice}",
+                self.resource,
+                crate::report(&error)
+            )
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 use selvage_channel::{AclRule, ChannelConfig};
-use selvage_identity::{Identity, MspManager, SignedData};
+use selvage_identity::{Identity, MspManager, SignedData, SignerFault};
 use selvage_proto::common::msp_principal::Classification;
 use selvage_proto::common::msp_role::MspRoleType;
 use selvage_proto::common::{MspPrincipal, MspRole};
@@ -22,6 +22,35 @@ pub(crate) struct Caller {
     pub(crate) signature: Bytes,
     /// Set when the signature has been verified against this channel's identity of the caller.
     pub(crate) verified: Option<Arc<Identity>>,
+}
+
+impl Caller {
+    fn signed(&self) -> SignedData {
+        SignedData {
+            data: self.data.clone(),
+            identity: self.creator.clone(),
+            signature: self.signature.clone(),
+        }
+    }
+}
+
+/// A caller who may not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct Denied {
+    /// Fabric's words.
+    pub(crate) text: String,
+    /// The cause in plain words, and what helps.
+    pub(crate) advice: Option<String>,
+}
+
+impl Denied {
+    /// For answers that have room for Fabric's words only: the log gets the advice.
+    pub(crate) fn logged(self) -> String {
+        let Self { text, advice } = self;
+        tracing::warn!(error = text, advice, "access denied");
+        text
+    }
 }
 
 /// The peer's own organisation, which guards what belongs to no channel.
@@ -85,11 +114,72 @@ pub(crate) fn check(
     channel: Option<&ChannelConfig>,
     resource: &str,
     caller: &Caller,
-) -> Result<(), String> {
+) -> Result<(), Denied> {
     let rule = match channel {
         Some(channel) => channel.acl_rule(resource),
         None => selvage_channel::default_rule(resource),
     };
+    judge(local, channel_id, channel, resource, rule.as_ref(), caller).map_err(|text| Denied {
+        text,
+        advice: rule.and_then(|rule| advice(local, channel_id, channel, resource, &rule, caller)),
+    })
+}
+
+/// What a caller whom a rule keeps out can do.
+fn advice(
+    local: &LocalMsp,
+    channel_id: &str,
+    channel: Option<&ChannelConfig>,
+    resource: &str,
+    rule: &AclRule,
+    caller: &Caller,
+) -> Option<String> {
+    let msps = match (rule, channel) {
+        (AclRule::Channel(_), Some(channel)) => channel.msp_manager(),
+        (AclRule::Channel(_), None) => return not_joined(channel_id),
+        _ => local.msps(),
+    };
+    if let Some(fault) = SignerFault::find(msps, &caller.signed()) {
+        return Some(fault.to_string());
+    }
+    let own = &local.msp_id;
+    Some(match rule {
+        AclRule::PeerAdmins => format!(
+            "{resource} is for administrators of the peer's organisation: use an identity of {own} \
+             that has OU=admin in its subject, or that its MSP lists under admincerts"
+        ),
+        AclRule::PeerMembers => {
+            format!("{resource} is for the peer's own organisation: use an identity of {own}")
+        }
+        AclRule::Channel(path) => format!(
+            "policy {path} guards {resource}, and this identity's organisation and role do not \
+             satisfy it: use one that does, or change the policy by a configuration update"
+        ),
+    })
+}
+
+/// Channels have no longer names.
+const LONGEST_CHANNEL_ID: usize = 249;
+
+/// What helps who names a channel that this peer does not have.
+pub(crate) fn not_joined(channel_id: &str) -> Option<String> {
+    (!channel_id.is_empty()).then(|| {
+        let channel_id: String = channel_id.chars().take(LONGEST_CHANNEL_ID).collect();
+        format!(
+            "this peer has not joined a channel '{channel_id}': correct the channel's name, ask a \
+             peer that has it, or join this one to it"
+        )
+    })
+}
+
+fn judge(
+    local: &LocalMsp,
+    channel_id: &str,
+    channel: Option<&ChannelConfig>,
+    resource: &str,
+    rule: Option<&AclRule>,
+    caller: &Caller,
+) -> Result<(), String> {
     match rule {
         None => Err(format!("Unmapped policy for {resource}")),
         Some(AclRule::PeerAdmins) => local.check("Admins", MspRoleType::Admin, caller),
@@ -132,11 +222,7 @@ fn on_channel(
     };
     let judged = match &caller.verified {
         Some(identity) => policy.evaluate_identities(std::slice::from_ref(identity)),
-        None => policy.evaluate(&[SignedData {
-            data: caller.data.clone(),
-            identity: caller.creator.clone(),
-            signature: caller.signature.clone(),
-        }]),
+        None => policy.evaluate(&[caller.signed()]),
     };
     judged.map_err(|e| format!("{context}: [{}]", report(&e)))
 }

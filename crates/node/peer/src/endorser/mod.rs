@@ -14,7 +14,7 @@ use bytes::Bytes;
 use prost::Message;
 use selvage_crypto::Certificate;
 use selvage_env::Clock;
-use selvage_identity::{Identity, SigningIdentity};
+use selvage_identity::{Identity, SignerFault, SigningIdentity};
 use selvage_ledger::Simulation;
 use selvage_net::Moment;
 use selvage_proto::msp::SerializedIdentity;
@@ -24,7 +24,7 @@ use selvage_proto::peer::{
 };
 
 pub use acl::LocalMsp;
-pub(crate) use acl::{Caller, check as acl_check};
+pub(crate) use acl::{Caller, Denied, check as acl_check, not_joined};
 pub use service::EndorserService;
 pub(crate) use unpack::decode;
 #[cfg(test)]
@@ -43,31 +43,62 @@ const ERROR: i32 = 500;
 
 /// A proposal that is not run at all. The client gets a bare gRPC error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
-    /// Turned away at the door: the identity has expired or the clock is off.
-    #[error("{0}")]
-    AtTheDoor(String),
-    /// Malformed, not signed by its creator, repeated or not allowed.
-    #[error("{text}")]
-    Invalid {
-        /// Fabric's words.
-        text: String,
-        /// What would help, for those who have room for more than Fabric's words.
-        remedy: Option<&'static str>,
-    },
+#[error("{text}")]
+pub(crate) struct Refusal {
+    /// Fabric's words, which programs match.
+    pub(crate) text: String,
+    /// The cause in plain words, and what helps; it goes beside Fabric's words, never into them.
+    pub(crate) advice: Option<String>,
+    /// Turned away before it was looked into, because the identity has expired or the clock is off:
+    /// another peer's clock may say otherwise.
+    pub(crate) at_the_door: bool,
+}
+
+impl Refusal {
+    fn at_the_door(text: String, advice: String) -> Self {
+        Self {
+            text,
+            advice: Some(advice),
+            at_the_door: true,
+        }
+    }
+
+    fn because(text: String, advice: impl Into<String>) -> Self {
+        Self {
+            text,
+            advice: Some(advice.into()),
+            at_the_door: false,
+        }
+    }
 }
 
 impl From<String> for Refusal {
     fn from(text: String) -> Self {
-        Self::Invalid { text, remedy: None }
+        Self {
+            text,
+            advice: None,
+            at_the_door: false,
+        }
     }
 }
 
-/// What helps an identity that is refused for want of a role.
-const NEEDS_ROLE: &str = "the certificate has no organisational unit that gives its holder a \
-                          role, and this organisation asks for one (NodeOUs): have it issued \
-                          again with OU=client in its subject, such as `openssl req -new \
-                          -subj \"/OU=client/CN=user\" …`";
+impl From<Denied> for Refusal {
+    fn from(Denied { text, advice }: Denied) -> Self {
+        Self {
+            text,
+            advice,
+            at_the_door: false,
+        }
+    }
+}
+
+/// What helps whose proposal cannot be read.
+const ILL_FORMED: &str = "the proposal is not built as Fabric's protocol prescribes: make it with \
+                          one of Fabric's SDKs, or compare it with Fabric's messages \
+                          (fabric-protos, peer/proposal.proto)";
+/// What helps whose proposal comes a second time.
+const REPEATED: &str = "the ledger has a transaction of this id: make a new proposal, with a nonce \
+                        of its own, for each transaction";
 
 /// What an [`Endorser`] is made of.
 pub struct EndorserParts {
@@ -110,7 +141,7 @@ impl Endorser {
         &self,
         signed: SignedProposal,
     ) -> Result<ProposalResponse, Refusal> {
-        let unpacked = Unpacked::open(signed)?;
+        let unpacked = Unpacked::open(signed).map_err(|text| Refusal::because(text, ILL_FORMED))?;
         let id = unpacked.channel_id();
         let channel = match id {
             "" => None,
@@ -118,13 +149,13 @@ impl Endorser {
         };
         self.check_at_the_door(&unpacked, channel.as_deref())?;
         if channel.is_none() && !id.is_empty() {
-            return Ok(failed(format!("channel '{id}' not found")));
+            return Ok(failed(format!("channel '{id}' not found"), not_joined(id)));
         }
         let caller = self.check(&unpacked, channel.as_deref())?;
         Ok(self
             .run(unpacked, channel, caller)
             .await
-            .unwrap_or_else(failed))
+            .unwrap_or_else(|message| failed(message, None)))
     }
 
     /// Fabric's authentication filters: they know nothing of channels and come first.
@@ -136,9 +167,11 @@ impl Endorser {
         let now = self.parts.clock.unix_nanos();
         let creator = &unpacked.signature_header.creator;
         let expires = self.expires_at(creator, channel);
-        if expires.is_some_and(|expires| now > expires.saturating_mul(1_000_000_000)) {
-            return Err(Refusal::AtTheDoor(
+        if let Some(end) = expires.filter(|end| now > end.saturating_mul(1_000_000_000)) {
+            let seconds = (now / 1_000_000_000).saturating_sub(end);
+            return Err(Refusal::at_the_door(
                 "proposal client identity expired".to_owned(),
+                SignerFault::Expired { seconds }.to_string(),
             ));
         }
         let timestamp = unpacked.channel_header.timestamp.unwrap_or_default();
@@ -147,14 +180,23 @@ impl Endorser {
         if (claimed - i128::from(now)).unsigned_abs() <= window.as_nanos() {
             return Ok(());
         }
+        let behind = claimed < i128::from(now);
         let claimed = timestamp.seconds.clamp(-62_135_596_800, 9_000_000_000);
-        Err(Refusal::AtTheDoor(format!(
-            "request unauthorized due to incorrect timestamp {}, peer time {}, \
-             peer.authentication.timewindow {}",
-            rfc3339(claimed.saturating_mul(1_000_000_000)),
-            rfc3339(now),
-            selvage_channel::format_duration(window)
-        )))
+        Err(Refusal::at_the_door(
+            format!(
+                "request unauthorized due to incorrect timestamp {}, peer time {}, \
+                 peer.authentication.timewindow {}",
+                rfc3339(claimed.saturating_mul(1_000_000_000)),
+                rfc3339(now),
+                selvage_channel::format_duration(window)
+            ),
+            format!(
+                "the client's clock is {} s {} this peer's: set the client's clock, or the peer's \
+                 if that is the wrong one (NTP keeps both right)",
+                (now / 1_000_000_000).abs_diff(claimed),
+                if behind { "behind" } else { "ahead of" }
+            ),
+        ))
     }
 
     /// When an identity expires, in seconds; `None` when it is no certificate. Identities of
@@ -186,9 +228,8 @@ impl Endorser {
         let tx_id = unpacked.tx_id();
         if channel.ledger().tx_exists(tx_id).map_err(|e| report(&e))? {
             let creator = hex::encode(&caller.creator);
-            return Err(
-                format!("duplicate transaction found [{tx_id}]. Creator [{creator}]").into(),
-            );
+            let text = format!("duplicate transaction found [{tx_id}]. Creator [{creator}]");
+            return Err(Refusal::because(text, REPEATED));
         }
         if !is_system(&unpacked.chaincode) {
             let config = channel.config();
@@ -204,7 +245,9 @@ impl Endorser {
         channel: Option<&PeerChannel>,
     ) -> Result<Caller, Refusal> {
         let refused = |reason: String| format!("error validating proposal: {reason}");
-        unpacked.check_headers().map_err(refused)?;
+        unpacked
+            .check_headers()
+            .map_err(|reason| Refusal::because(refused(reason), ILL_FORMED))?;
         let id = unpacked.channel_id();
         let creator = unpacked.signature_header.creator.clone();
         let deserialized = match channel {
@@ -216,11 +259,13 @@ impl Endorser {
                 .msps()
                 .deserialize(&creator),
         };
-        let identity: Arc<Identity> = deserialized.map_err(|e| {
-            tracing::warn!(channel = id, error = %report(&e), "access denied");
-            refused(format!(
-                "access denied: channel [{id}] creator org unknown, creator is malformed"
-            ))
+        let identity: Arc<Identity> = deserialized.map_err(|error| {
+            let error_text = report(&error);
+            let advice = SignerFault::unusable(error).to_string();
+            tracing::warn!(channel = id, error = %error_text, %advice, "access denied");
+            let reason =
+                format!("access denied: channel [{id}] creator org unknown, creator is malformed");
+            Refusal::because(refused(reason), advice)
         })?;
         let SignedProposal {
             proposal_bytes: data,
@@ -231,15 +276,14 @@ impl Endorser {
             .and_then(|()| identity.verify(&data, &signature));
         if let Err(error) = proved {
             let msp_id = identity.msp_id();
-            // Only its holder is told more about a certificate than that it is refused.
-            let own = || identity.verify(&data, &signature).is_ok();
-            let remedy = (identity.lacks_role() && own()).then_some(NEEDS_ROLE);
-            tracing::warn!(channel = id, msp_id, error = %report(&error), remedy, "access denied");
-            return Err(Refusal::Invalid {
+            let advice = SignerFault::of(&identity, &data, &signature).map(|f| f.to_string());
+            tracing::warn!(channel = id, msp_id, error = %report(&error), advice, "access denied");
+            return Err(Refusal {
                 text: refused(format!(
                     "access denied: channel [{id}] creator org [{msp_id}]"
                 )),
-                remedy,
+                advice,
+                at_the_door: false,
             });
         }
         Ok(Caller {
@@ -407,9 +451,10 @@ fn payload(hash: &[u8; 32], name: &str, outcome: &Outcome) -> Bytes {
     payload.encode_to_vec().into()
 }
 
-/// The peer's own answer when a proposal could not be run.
-fn failed(message: String) -> ProposalResponse {
-    tracing::warn!(error = message, "Failed to invoke chaincode");
+/// The peer's own answer when a proposal could not be run. It has room for Fabric's words only, so
+/// advice is for the log.
+fn failed(message: String, advice: Option<String>) -> ProposalResponse {
+    tracing::warn!(error = message, advice, "Failed to invoke chaincode");
     ProposalResponse {
         response: Some(Response {
             status: ERROR,

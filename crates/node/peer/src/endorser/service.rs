@@ -2,21 +2,38 @@
 
 use selvage_net::MAX_MESSAGE_BYTES;
 use selvage_net::services::endorser_server::{Endorser as EndorserApi, EndorserServer};
-use selvage_net::tonic::{Request, Response, Status};
+use selvage_net::tonic::{Code, Request, Response, Status};
+use selvage_proto::gateway::ErrorDetail;
 use selvage_proto::peer::{ProposalResponse, SignedProposal};
 
-use super::Endorser;
+use super::{Endorser, Refusal};
+use crate::details::with_details;
 
 /// Answers proposals that come over the network.
 #[derive(Clone)]
 pub struct EndorserService {
     endorser: Endorser,
+    /// How this peer is called in details.
+    address: String,
 }
 
 impl EndorserService {
-    /// Serves an endorser.
-    pub fn new(endorser: Endorser) -> Self {
-        Self { endorser }
+    /// Serves an endorser; `address` is where others reach this peer.
+    pub fn new(endorser: Endorser, address: impl Into<String>) -> Self {
+        Self {
+            endorser,
+            address: address.into(),
+        }
+    }
+
+    /// Go's gRPC gives errors without a code of their own this one.
+    fn status(&self, refusal: Refusal) -> Status {
+        let detail = refusal.advice.map(|message| ErrorDetail {
+            address: self.address.clone(),
+            msp_id: self.endorser.parts.signer.msp_id().to_owned(),
+            message,
+        });
+        with_details(Code::Unknown, &refusal.text, detail.as_slice())
     }
 
     /// The gRPC service, with Fabric's message size.
@@ -34,9 +51,8 @@ impl EndorserApi for EndorserService {
         request: Request<SignedProposal>,
     ) -> Result<Response<ProposalResponse>, Status> {
         let answer = self.endorser.process(request.into_inner()).await;
-        // Go's gRPC gives errors without a code of their own this one.
         answer
             .map(Response::new)
-            .map_err(|refusal| Status::unknown(refusal.to_string()))
+            .map_err(|refusal| self.status(refusal))
     }
 }

@@ -18,10 +18,10 @@ use selvage_proto::peer::{
 };
 
 use super::deadline::Deadline;
-use super::errors::with_details;
 use super::plan::{Endorser, Plan};
-use super::{Gateway, interest_in};
+use super::{Gateway, advice, interest_in};
 use crate::channels::PeerChannel;
+use crate::details::with_details;
 use crate::endorser::decode;
 
 /// A proposal as far as the gateway looks into it.
@@ -115,8 +115,12 @@ impl Gateway {
             deadline.hold(passed, planning).await??
         } else {
             // The client answers for these organisations satisfying the policy.
-            self.plan_for_orgs(channel, opened.chaincode_name(), orgs)
-                .map_err(Status::unavailable)?
+            let chaincode = opened.chaincode_name();
+            self.plan_for_orgs(channel, chaincode, orgs)
+                .map_err(|text| {
+                    let advice = advice::nobody(channel.is_some(), &opened.channel_id, chaincode);
+                    self.advised(Code::Unavailable, &text, advice)
+                })?
         };
         while !plan.is_complete() {
             let Some(endorsers) = plan.endorsers() else {
@@ -205,7 +209,10 @@ impl Gateway {
             }
             Err(_) => self
                 .plan_for_interest(id, channel, &default, None)
-                .map_err(Status::failed_precondition)?,
+                .map_err(|text| {
+                    let advice = advice::nobody(channel.is_some(), id, chaincode);
+                    self.advised(Code::FailedPrecondition, &text, advice)
+                })?,
         };
         let (first, response) = self.first_endorsement(channel, &mut plan, signed).await?;
         let interest = response
@@ -271,6 +278,7 @@ impl Gateway {
                  trusted endorsing organizations to protect transient data"
             )));
         }
-        Err(Status::failed_precondition(refused))
+        let advice = Some(advice::TOO_FEW_PEERS);
+        Err(self.advised(Code::FailedPrecondition, &refused, advice))
     }
 }

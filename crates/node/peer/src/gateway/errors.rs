@@ -1,47 +1,37 @@
-//! How failures reach a client: gRPC codes, Fabric's texts, and details that name each peer.
+//! How failures reach a client: gRPC codes, and Fabric's texts.
 
-use prost::Message;
 use selvage_net::tonic::{Code, Status};
-use selvage_proto::Any;
-use selvage_proto::gateway::ErrorDetail;
-use selvage_proto::google::rpc;
 use selvage_proto::peer::ProposalResponse;
 
-/// The type under which details are packed.
-const DETAIL_TYPE: &str = "type.googleapis.com/gateway.ErrorDetail";
-
-/// How a response ends that the peer made itself because the chaincode went away.
-const STREAM_TERMINATED: &str = "chaincode stream terminated";
-
-/// A gRPC status that carries one detail for each node that failed.
-pub(crate) fn with_details(code: Code, message: &str, details: &[ErrorDetail]) -> Status {
-    if details.is_empty() {
-        return Status::new(code, message);
-    }
-    let packed = details.iter().map(|detail| Any {
-        type_url: DETAIL_TYPE.to_owned(),
-        value: detail.encode_to_vec(),
-    });
-    let status = rpc::Status {
-        code: code as i32,
-        message: message.to_owned(),
-        details: packed.collect(),
-    };
-    Status::with_details(code, message, status.encode_to_vec().into())
-}
+use super::advice::{self, STREAM_TERMINATED};
 
 /// A call to an endorser that gave no proposal response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CallError {
     /// The peer did not answer, or answered with a bare gRPC status.
-    Unavailable(String),
+    Unavailable {
+        /// What is known of it.
+        text: String,
+        /// What would help, where that is known.
+        advice: Option<String>,
+    },
     /// This peer refused the proposal before it simulated anything.
     Refused {
         /// Fabric's words.
         text: String,
         /// What would help, where that is known.
-        remedy: Option<&'static str>,
+        advice: Option<String>,
     },
+}
+
+impl CallError {
+    /// Nobody answered.
+    pub(crate) fn unanswered(text: impl Into<String>) -> Self {
+        Self::Unavailable {
+            text: text.into(),
+            advice: None,
+        }
+    }
 }
 
 /// What the gateway makes of an endorser's failure.
@@ -57,7 +47,7 @@ pub(crate) struct Trouble {
     pub(crate) remove: bool,
     /// What would help. Messages keep Fabric's words, which programs match; this has a detail of
     /// its own.
-    pub(crate) remedy: Option<&'static str>,
+    pub(crate) advice: Option<String>,
 }
 
 /// Judges an endorser's answer: the response when it may be used, or what went wrong.
@@ -66,12 +56,15 @@ pub(crate) fn judge(
 ) -> Result<ProposalResponse, Trouble> {
     let response = match answer {
         Ok(response) => response,
-        Err(CallError::Unavailable(message)) => {
-            return Err(trouble(Code::Unavailable, message, true, true));
-        }
-        Err(CallError::Refused { text, remedy }) => {
+        Err(CallError::Unavailable { text, advice }) => {
             return Err(Trouble {
-                remedy,
+                advice,
+                ..trouble(Code::Unavailable, text, true, true)
+            });
+        }
+        Err(CallError::Refused { text, advice }) => {
+            return Err(Trouble {
+                advice,
                 ..trouble(Code::FailedPrecondition, text, false, false)
             });
         }
@@ -91,11 +84,11 @@ pub(crate) fn judge(
 
 fn trouble(code: Code, message: String, retry: bool, remove: bool) -> Trouble {
     Trouble {
+        advice: advice::about(&message).map(str::to_owned),
         code,
         message,
         retry,
         remove,
-        remedy: None,
     }
 }
 
@@ -173,11 +166,11 @@ mod tests {
             Ok(response(500, text, b"")),
             Some((Code::Aborted, text, true, true)),
         );
-        let gone = Err(CallError::Unavailable("gone".into()));
+        let gone = Err(CallError::unanswered("gone"));
         check(gone, Some((Code::Unavailable, "gone", true, true)));
         let refused = Err(CallError::Refused {
             text: "no".into(),
-            remedy: None,
+            advice: None,
         });
         check(
             refused,
@@ -186,23 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn details_are_packed_into_the_status() {
-        let detail = ErrorDetail {
-            address: "a:1".into(),
-            msp_id: "M".into(),
-            message: "m".into(),
-        };
-        let status = with_details(Code::Aborted, "text", std::slice::from_ref(&detail));
-        let unpacked = rpc::Status::decode(status.details()).unwrap();
-        assert_eq!((unpacked.code, unpacked.message.as_str()), (10, "text"));
-        assert_eq!(unpacked.details[0].type_url, DETAIL_TYPE);
-        let value = ErrorDetail::decode(unpacked.details[0].value.as_slice()).unwrap();
-        assert_eq!(value, detail);
-        assert!(
-            with_details(Code::Aborted, "text", &[])
-                .details()
-                .is_empty()
-        );
+    fn statuses_are_quoted_as_go_prints_them() {
         let text = go_text(&Status::unknown("x"));
         assert_eq!(text, "rpc error: code = Unknown desc = x");
     }

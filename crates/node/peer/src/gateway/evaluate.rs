@@ -13,10 +13,10 @@ use selvage_proto::peer::{
 
 use super::deadline::Deadline;
 use super::endorse::Opened;
-use super::errors::with_details;
 use super::plan::{Endorser, Plan};
-use super::{Gateway, no_config};
+use super::{Gateway, advice, no_config};
 use crate::channels::PeerChannel;
+use crate::details::with_details;
 
 impl Gateway {
     pub(super) async fn evaluate(
@@ -43,7 +43,7 @@ impl Gateway {
         })?;
         let channel = self
             .channel(id)
-            .ok_or_else(|| Status::unavailable(no_config(id)))?;
+            .ok_or_else(|| self.not_joined(Code::Unavailable, &no_config(id), id))?;
         let mut orgs = request.target_organizations;
         let guarded = opened.has_transient && orgs.is_empty();
         if guarded {
@@ -54,13 +54,15 @@ impl Gateway {
             .ok_or_else(|| {
                 let reason =
                     format!("no peers available to evaluate chaincode {chaincode} in channel {id}");
-                Status::failed_precondition(match guarded {
+                let text = match guarded {
                     true => format!(
                         "no endorsers found in the gateway's organization; retry specifying target \
                      organization(s) to protect transient data: {reason}"
                     ),
                     false => reason,
-                })
+                };
+                let advice = advice::nobody(true, id, &chaincode);
+                self.advised(Code::FailedPrecondition, &text, advice)
             })?;
         let asking = self.first_answer(&channel, plan, &signed);
         deadline.hold("evaluate timeout expired", asking).await?

@@ -4,6 +4,7 @@
 //! It plans with [`crate::discovery`], endorses in this process where it can and over connections
 //! it keeps where it must, sends to the orderers, and waits for commits.
 
+mod advice;
 mod deadline;
 mod endorse;
 mod errors;
@@ -18,7 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use selvage_channel::ChannelConfig;
+use selvage_net::tonic::{Code, Status};
 use selvage_net::{Endpoint, TlsError};
+use selvage_proto::gateway::ErrorDetail;
 use selvage_proto::peer::{ChaincodeCall, ChaincodeInterest};
 
 pub use service::GatewayService;
@@ -27,8 +30,9 @@ use self::peers::PeerConnections;
 use self::submit::OrdererConnections;
 use crate::channels::{Channels, PeerChannel};
 use crate::deliver::Orderers;
+use crate::details::with_details;
 use crate::discovery::Planner;
-use crate::endorser::Endorser;
+use crate::endorser::{Endorser, not_joined};
 
 /// How other peers are reached: their TLS roots are those of their organisation in the channel.
 pub trait PeerEndpoints: Send + Sync {
@@ -105,6 +109,27 @@ impl Gateway {
 
     fn local_msp_id(&self) -> &str {
         self.inner.planner.membership().own().signer.msp_id()
+    }
+
+    /// A detail by this very peer.
+    fn own_detail(&self, message: impl Into<String>) -> ErrorDetail {
+        let own = self.inner.planner.membership().own();
+        ErrorDetail {
+            address: own.endpoint.clone(),
+            msp_id: own.signer.msp_id().to_owned(),
+            message: message.into(),
+        }
+    }
+
+    /// A failure in Fabric's words, with a detail that says what would help.
+    fn advised(&self, code: Code, text: &str, advice: Option<impl Into<String>>) -> Status {
+        let detail = advice.map(|advice| self.own_detail(advice));
+        with_details(code, text, detail.as_slice())
+    }
+
+    /// As [`Gateway::advised`] for a channel that this peer has not joined.
+    fn not_joined(&self, code: Code, text: &str, channel: &str) -> Status {
+        self.advised(code, text, not_joined(channel))
     }
 }
 

@@ -13,8 +13,8 @@ use super::errors::{CallError, Trouble, go_text, judge};
 use super::plan::{Endorser, Layout, Plan};
 use super::{Gateway, GatewayTimeouts, PeerEndpoints};
 use crate::channels::PeerChannel;
+use crate::details::advice_of;
 use crate::discovery::{Member, Planned, belongs_to};
-use crate::endorser::Refusal;
 use crate::report;
 
 /// Connections to other peers, by organisation and address. They depend on the channel only
@@ -90,7 +90,7 @@ impl Gateway {
         let answer = match (endorser.local, channel) {
             (true, _) => self.ask_self(signed.clone()).await,
             (false, Some(channel)) => self.ask_other(channel, endorser, signed.clone()).await,
-            (false, None) => Err(CallError::Unavailable("the channel is gone".to_owned())),
+            (false, None) => Err(CallError::unanswered("the channel is gone")),
         };
         let judged = judge(answer);
         if let Err(trouble) = &judged {
@@ -105,9 +105,12 @@ impl Gateway {
 
     async fn ask_self(&self, signed: SignedProposal) -> Result<ProposalResponse, CallError> {
         let answer = self.inner.endorser.process(signed).await;
-        answer.map_err(|refusal| match refusal {
-            Refusal::AtTheDoor(text) => CallError::Unavailable(text),
-            Refusal::Invalid { text, remedy } => CallError::Refused { text, remedy },
+        answer.map_err(|refusal| {
+            let (text, advice) = (refusal.text, refusal.advice);
+            match refusal.at_the_door {
+                true => CallError::Unavailable { text, advice },
+                false => CallError::Refused { text, advice },
+            }
         })
     }
 
@@ -118,15 +121,20 @@ impl Gateway {
         signed: SignedProposal,
     ) -> Result<ProposalResponse, CallError> {
         let client = self.inner.peers.client(channel, endorser);
-        let mut client = client.map_err(CallError::Unavailable)?;
+        let mut client = client.map_err(CallError::unanswered)?;
         let limit = self.inner.timeouts.endorsement;
         let answer = tokio::time::timeout(limit, client.process_proposal(signed)).await;
         let response = match answer {
             Ok(Ok(response)) => response.into_inner(),
-            Ok(Err(status)) => return Err(CallError::Unavailable(go_text(&status))),
+            Ok(Err(status)) => {
+                return Err(CallError::Unavailable {
+                    text: go_text(&status),
+                    advice: advice_of(&status),
+                });
+            }
             Err(_) => {
                 let text = "rpc error: code = DeadlineExceeded desc = context deadline exceeded";
-                return Err(CallError::Unavailable(text.to_owned()));
+                return Err(CallError::unanswered(text));
             }
         };
         if let Some(endorsement) = &response.endorsement {

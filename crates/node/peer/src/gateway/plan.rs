@@ -33,8 +33,8 @@ impl Endorser {
 
     /// What went wrong with this peer: what it said, and what would help where that is known.
     pub(crate) fn details(&self, trouble: Trouble) -> impl Iterator<Item = ErrorDetail> + use<'_> {
-        let remedy = trouble.remedy.map(|remedy| self.detail(remedy));
-        std::iter::once(self.detail(trouble.message)).chain(remedy)
+        let advice = trouble.advice.map(|advice| self.detail(advice));
+        std::iter::once(self.detail(trouble.message)).chain(advice)
     }
 }
 

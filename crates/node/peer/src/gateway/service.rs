@@ -7,7 +7,7 @@ use futures::Stream;
 use prost::Message;
 use selvage_net::MAX_MESSAGE_BYTES;
 use selvage_net::services::gateway_server::{Gateway as GatewayApi, GatewayServer};
-use selvage_net::tonic::{Request, Response, Status};
+use selvage_net::tonic::{Code, Request, Response, Status};
 use selvage_proto::gateway::{
     ChaincodeEventsRequest, ChaincodeEventsResponse, CommitStatusRequest, CommitStatusResponse,
     EndorseRequest, EndorseResponse, EvaluateRequest, EvaluateResponse,
@@ -50,7 +50,7 @@ impl Gateway {
         let config = self.channel(channel).map(|c| c.config());
         let local = self.inner.planner.membership().chaincodes().local_msp();
         acl_check(local, channel, config.as_deref(), resource, caller)
-            .map_err(Status::permission_denied)
+            .map_err(|denied| self.advised(Code::PermissionDenied, &denied.text, denied.advice))
     }
 
     async fn commit_status(
@@ -82,7 +82,7 @@ impl Gateway {
         self.check(id, "gateway/CommitStatus", &caller)?;
         let channel = self
             .channel(id)
-            .ok_or_else(|| Status::aborted(no_ledger(id)))?;
+            .ok_or_else(|| self.not_joined(Code::Aborted, &no_ledger(id), id))?;
         let waiting = channel.commit_status(&request.transaction_id);
         let status = deadline.hold("context deadline exceeded", waiting).await?;
         let status = status.map_err(|e| Status::aborted(report(&e)))?;
@@ -109,7 +109,7 @@ impl Gateway {
         self.check(&id, "gateway/ChaincodeEvents", &caller)?;
         let channel = self
             .channel(&id)
-            .ok_or_else(|| Status::not_found(no_ledger(&id)))?;
+            .ok_or_else(|| self.not_joined(Code::NotFound, &no_ledger(&id), &id))?;
         Ok(Box::pin(events::follow(channel, request)?))
     }
 }

@@ -15,11 +15,13 @@ use selvage_proto::common::{Envelope, Status as OrdererStatus};
 use selvage_proto::gateway::{ErrorDetail, SubmitRequest, SubmitResponse};
 use selvage_proto::orderer::BroadcastResponse;
 
+use super::advice::NOT_ORDERED;
 use super::deadline::Deadline;
-use super::errors::{go_text, with_details};
+use super::errors::go_text;
 use super::{Gateway, GatewayTimeouts, no_config};
 use crate::channels::PeerChannel;
 use crate::deliver::Orderers;
+use crate::details::with_details;
 use crate::report;
 
 /// What an orderer of a BFT cluster says to a transaction that another one passed on already.
@@ -128,7 +130,7 @@ impl Gateway {
         let id = &request.channel_id;
         let channel = self
             .channel(id)
-            .ok_or_else(|| Status::failed_precondition(no_config(id)))?;
+            .ok_or_else(|| self.not_joined(Code::FailedPrecondition, &no_config(id), id))?;
         let nodes = self.inner.orderers.of(&channel);
         if nodes.is_empty() {
             return Err(Status::unavailable("no orderer nodes available"));
@@ -184,6 +186,7 @@ impl Gateway {
             // Fabric leaves its client guess here; a full disk, say, is worth a word.
             details.push(node.detail(text));
         }
+        details.push(self.own_detail(NOT_ORDERED));
         let text = "no orderers could successfully process transaction";
         Err(with_details(Code::Unavailable, text, &details))
     }
@@ -224,6 +227,7 @@ impl Gateway {
                 break;
             }
         }
+        details.push(self.own_detail(NOT_ORDERED));
         let text = "insufficient number of orderers could successfully process transaction to \
                     satisfy quorum requirement";
         Err(with_details(Code::Unavailable, text, &details))

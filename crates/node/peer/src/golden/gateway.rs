@@ -91,7 +91,7 @@ pub(super) async fn net_with(corpus: &Path, orderers: Vec<String>, patience: Dur
         .await
         .unwrap();
     let address = server.local_addr().to_string();
-    let service = EndorserService::new(org2.endorser.clone()).into_service();
+    let service = EndorserService::new(org2.endorser.clone(), &address).into_service();
     let router: Router = Routes::new(service).into_axum_router();
     let stop = CancellationToken::new();
     tokio::spawn(server.serve(router, stop.clone()));

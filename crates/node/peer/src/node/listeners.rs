@@ -208,7 +208,8 @@ fn main_router(parts: Parts<'_>) -> Router {
     ))
     .max_decoding_message_size(core.peer.max_recv_msg_size)
     .max_encoding_message_size(core.peer.max_send_msg_size);
-    let endorsing = EndorserService::new(endorser.clone()).into_service();
+    let address = parts.settings.external_endpoint();
+    let endorsing = EndorserService::new(endorser.clone(), address).into_service();
     let mut routes = Routes::new(Throttled::new(endorsing, limits.endorser_service))
         .add_service(Throttled::new(deliver, limits.deliver_service));
     let own = OwnPeer {

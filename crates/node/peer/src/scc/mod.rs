@@ -20,7 +20,7 @@ pub(crate) use stub::{Failure, InstalledPackage, Packages, Place, State};
 
 use crate::chaincode_glue::{Chaincodes, Tx};
 use crate::channels::Channels;
-use crate::endorser::{Caller, LocalMsp, acl_check};
+use crate::endorser::{Caller, Denied, LocalMsp, acl_check};
 use stub::ChannelView;
 
 /// The names of every chaincode a channel has defined.
@@ -108,7 +108,8 @@ impl SystemChaincodes {
             &unverified
         };
         let config = self.channels.get(channel_id).map(|c| c.config());
-        acl_check(&self.local, channel_id, config.as_deref(), resource, caller)
+        let checked = acl_check(&self.local, channel_id, config.as_deref(), resource, caller);
+        checked.map_err(Denied::logged)
     }
 }
 
