@@ -25,7 +25,7 @@ async fn without_quorum(consensus: Consensus, count: usize, gone: &[usize], expe
     let answer = tokio::time::timeout(HANGS, client.broadcast_one(envelope)).await;
     let (status, info) = answer.expect("the client is told nothing");
     assert_eq!(status, Status::ServiceUnavailable, "{info}");
-    assert_eq!(info, expected);
+    assert!(info.starts_with(expected), "{info}");
     assert_eq!(cluster.height(0).await, 2);
 
     // The next one is ordered as soon as there are enough again.
@@ -39,7 +39,7 @@ async fn without_quorum(consensus: Consensus, count: usize, gone: &[usize], expe
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_is_told_that_nobody_leads() {
-    without_quorum(Consensus::Raft, 3, &[1, 2], "no Raft leader").await;
+    without_quorum(Consensus::Raft, 3, &[1, 2], "no Raft leader; ").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
