@@ -156,6 +156,33 @@ fn the_chosen_operation_fails() {
 }
 
 #[test]
+fn a_full_disk_stays_full_and_lets_go_what_is_there() {
+    let disk = MemDisk::new();
+    let root = Path::new("/d");
+    disk.create_dir_all(root).unwrap();
+    let file = disk.open(&root.join("f"), OpenMode::Append).unwrap();
+    file.append(b"1234").unwrap();
+    let full = Fault {
+        at: disk.operations(),
+        kind: FaultKind::Full,
+        sticky: true,
+    };
+    disk.set_fault(Some(full));
+    for _ in 0..3 {
+        assert!(file.append(b"56").unwrap_err().is_full());
+        file.truncate(4).unwrap();
+    }
+    assert!(disk.open(&root.join("g"), OpenMode::Append).is_err());
+    assert!(disk.create_dir_all(&root.join("h")).is_err());
+    file.sync_data().unwrap();
+    disk.sync_dir(root).unwrap();
+    assert_eq!(disk.read(&root.join("f"), 10).unwrap(), b"1234");
+    disk.remove_file(&root.join("f")).unwrap();
+    disk.set_fault(None);
+    disk.open(&root.join("g"), OpenMode::Append).unwrap();
+}
+
+#[test]
 fn a_power_cut_takes_what_was_not_made_durable() {
     let disk = MemDisk::new();
     let root = Path::new("/d");

@@ -197,6 +197,8 @@ impl Ledger {
         let validated = mvcc::validate(number, &mut parsed.txs, &view, false)?;
         let (_, at) = encode_block(&block);
         let batch = self.changes(&block, &parsed, &at, validated, &sets, &view, writer)?;
+        // What a view holds the store has to copy or keep.
+        drop(view);
         self.store.commit(batch, Durability::Buffered)?;
         Ok(())
     }
@@ -333,6 +335,8 @@ impl Ledger {
         // From here on the block counts; whatever fails now is repaired at the next start.
         writer.poisoned = true;
         let batch = self.changes(&block, &parsed, &at, validated, &sets, &view, &mut writer)?;
+        // What a view holds the store has to copy or keep.
+        drop(view);
         self.store.commit(batch, Durability::Buffered)?;
         writer.poisoned = false;
         writer.commit_hash.clone_from(&commit_hash);

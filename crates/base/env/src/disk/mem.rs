@@ -24,7 +24,8 @@ pub struct Fault {
     pub at: u64,
     /// How it fails.
     pub kind: FaultKind,
-    /// True when every later changing operation fails too, as for a dead disk or process.
+    /// True when every later changing operation fails too, as for a dead disk or process. On a full
+    /// disk those that need no room go on: cutting, removing, making durable.
     pub sticky: bool,
 }
 
@@ -79,6 +80,8 @@ enum Change {
 struct Node {
     data: Vec<u8>,
     durable: Vec<u8>,
+    /// How far from the beginning the two are known to be the same.
+    same: usize,
 }
 
 impl Names {
@@ -116,11 +119,14 @@ impl Change {
 
 impl State {
     /// Counts one changing operation; says how it must fail, if it must.
-    fn count(&mut self) -> Option<io::Error> {
+    fn count(&mut self, op: DiskOp) -> Option<io::Error> {
         let this = self.operations;
         self.operations += 1;
         let fault = self.fault?;
         if this < fault.at || (this > fault.at && !fault.sticky) {
+            return None;
+        }
+        if fault.sticky && fault.kind == FaultKind::Full && !needs_room(op) {
             return None;
         }
         Some(match fault.kind {
@@ -137,6 +143,11 @@ impl State {
     fn is_folder(&self, path: &Path) -> bool {
         path == Path::new("/") || path == Path::new(".") || self.now.folders.contains(path)
     }
+}
+
+/// Whether an operation cannot be done on a disk that is full.
+fn needs_room(op: DiskOp) -> bool {
+    matches!(op, DiskOp::Open | DiskOp::CreateDir | DiskOp::Append)
 }
 
 /// `a/./b` and `a/b` are one file.
@@ -213,9 +224,10 @@ impl MemDisk {
                 nodes.iter_mut().for_each(|node| tear(node, &rng));
             }
         }
-        nodes
-            .iter_mut()
-            .for_each(|node| node.durable = node.data.clone());
+        for node in &mut nodes {
+            node.durable = node.data.clone();
+            node.same = node.data.len();
+        }
         let after = State {
             now: names.clone(),
             durable: names,
@@ -273,7 +285,7 @@ impl MemFile {
         if !self.writable {
             return failed(op, &self.path, io::ErrorKind::PermissionDenied);
         }
-        Ok(state.count())
+        Ok(state.count(op))
     }
 }
 
@@ -307,14 +319,14 @@ impl DiskFile for MemFile {
         if let Some(error) = self.start(DiskOp::Sync, &mut state)? {
             return failed(DiskOp::Sync, &self.path, error);
         }
-        let node = &mut state.nodes[self.node];
-        // Cheap for the usual case of a growing file.
-        if node.data.starts_with(&node.durable) {
-            let new = node.data[node.durable.len()..].to_vec();
-            node.durable.extend_from_slice(&new);
-        } else {
-            node.durable = node.data.clone();
-        }
+        let Node {
+            data,
+            durable,
+            same,
+        } = &mut state.nodes[self.node];
+        durable.truncate(*same);
+        durable.extend_from_slice(&data[*same..]);
+        *same = data.len();
         Ok(())
     }
 
@@ -326,7 +338,9 @@ impl DiskFile for MemFile {
         let Ok(len) = usize::try_from(len) else {
             return failed(DiskOp::Truncate, &self.path, io::ErrorKind::FileTooLarge);
         };
-        state.nodes[self.node].data.resize(len, 0);
+        let node = &mut state.nodes[self.node];
+        node.data.resize(len, 0);
+        node.same = node.same.min(len);
         Ok(())
     }
 
@@ -365,7 +379,7 @@ impl Disk for MemDisk {
         if state.is_folder(&path) {
             return Ok(());
         }
-        if let Some(error) = state.count() {
+        if let Some(error) = state.count(DiskOp::CreateDir) {
             return failed(DiskOp::CreateDir, &path, error);
         }
         for folder in path.ancestors().filter(|p| !p.as_os_str().is_empty()) {
@@ -398,7 +412,7 @@ impl Disk for MemDisk {
                 if !state.is_folder(parent(&path)) {
                     return failed(DiskOp::Open, &path, io::ErrorKind::NotFound);
                 }
-                if let Some(error) = state.count() {
+                if let Some(error) = state.count(DiskOp::Open) {
                     return failed(DiskOp::Open, &path, error);
                 }
                 state.nodes.push(Node::default());
@@ -422,7 +436,7 @@ impl Disk for MemDisk {
         if !state.now.files.contains_key(&from) || !state.is_folder(parent(&to)) {
             return failed(DiskOp::Rename, &from, io::ErrorKind::NotFound);
         }
-        if let Some(error) = state.count() {
+        if let Some(error) = state.count(DiskOp::Rename) {
             return failed(DiskOp::Rename, &from, error);
         }
         state.change(Change::Rename(from, to));
@@ -435,7 +449,7 @@ impl Disk for MemDisk {
         if !state.is_folder(&path) {
             return failed(DiskOp::SyncDir, &path, io::ErrorKind::NotFound);
         }
-        if let Some(error) = state.count() {
+        if let Some(error) = state.count(DiskOp::SyncDir) {
             return failed(DiskOp::SyncDir, &path, error);
         }
         let (settled, pending) = std::mem::take(&mut state.pending)
@@ -472,7 +486,7 @@ impl Disk for MemDisk {
         if !state.now.files.contains_key(&path) {
             return failed(DiskOp::Remove, &path, io::ErrorKind::NotFound);
         }
-        if let Some(error) = state.count() {
+        if let Some(error) = state.count(DiskOp::Remove) {
             return failed(DiskOp::Remove, &path, error);
         }
         state.change(Change::Unlink(path));
@@ -485,7 +499,7 @@ impl Disk for MemDisk {
         if !state.is_folder(&path) {
             return failed(DiskOp::Remove, &path, io::ErrorKind::NotFound);
         }
-        if let Some(error) = state.count() {
+        if let Some(error) = state.count(DiskOp::Remove) {
             return failed(DiskOp::Remove, &path, error);
         }
         state.change(Change::RemoveTree(path));
