@@ -16,6 +16,7 @@ use malachite_types::{
     SignedProposal, SignedVote, ThresholdParams, Timeout, TimeoutKind, ValidatorSet as _,
     ValuePayload, VoteExtensionPolicy, VoteExtensions, VoteType,
 };
+use selvage_ordering::mistakes::{Mistake, made};
 use selvage_proto::Message as _;
 use selvage_proto::common::{IdentifierHeader, MetadataSignature};
 
@@ -586,7 +587,9 @@ impl Desk {
     }
 
     fn sign(&mut self, round: Round, kind: Kind, bytes: &[u8]) -> Result<Bytes, Contradiction> {
-        if let Err(contradiction) = self.guard.sign(round, kind, bytes) {
+        if let Err(contradiction) = self.guard.sign(round, kind, bytes)
+            && !made(Mistake::ForgetProposal)
+        {
             self.contradiction(round, kind);
             return Err(contradiction);
         }
@@ -682,7 +685,9 @@ impl Desk {
             }
             _ => return false,
         };
-        if let Err(Contradiction) = self.guard.keep(round, kind, &bytes) {
+        if let Err(Contradiction) = self.guard.keep(round, kind, &bytes)
+            && !made(Mistake::ForgetProposal)
+        {
             self.contradiction(round, kind);
         }
         true
@@ -701,6 +706,9 @@ impl Desk {
             _ => return,
         };
         let own = self.remember(input);
+        if own && made(Mistake::ForgetProposal) && matches!(input, Input::Proposal(_)) {
+            return;
+        }
         let record = record(self.number(), entry);
         if !self.known.contains(&fingerprint(&record)) {
             self.outs.push(Out::Keep { record, own });

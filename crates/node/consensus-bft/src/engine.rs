@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use malachite::Input as Step;
 use selvage_ordering::block::{Tip, consenter_metadata};
+use selvage_ordering::mistakes::{Mistake, made};
 use selvage_ordering::waiting::{Place, Waiting, digest};
 use selvage_ordering::{
     Batcher, Effect, Engine, Input, JournalWrite, Member, Parameters, Rejection, Submission,
@@ -261,7 +262,8 @@ impl Bft {
         }
         // The driver may know of a configuration before this engine does: what it let in by that one
         // waits here for it. Sent back, it would come again at once, for ever.
-        let early = own && submission.sequence > self.parameters.sequence;
+        let early =
+            own && submission.sequence > self.parameters.sequence && !made(Mistake::SendBackEarly);
         if submission.sequence != self.parameters.sequence && !early {
             if own {
                 out.push(Effect::Revalidate {

@@ -12,6 +12,7 @@ use raft::eraftpb::{self, ConfState};
 use raft::{RawNode, StateRole};
 use selvage_env::Rng;
 use selvage_ordering::block::Tip;
+use selvage_ordering::mistakes::{Mistake, made};
 use selvage_ordering::{
     Batcher, Cutting, Effect, Engine, Input, Member, Parameters, Rejection, Submission,
 };
@@ -255,7 +256,7 @@ impl Raft {
     /// Whether a snapshot is on its way to the disk. Until it is there, Raft must not call an
     /// election: it would look for entries that the snapshot replaced.
     pub(crate) fn restoring(&self) -> bool {
-        self.unpersisted.iter().any(|u| u.snapshot.is_some())
+        !made(Mistake::ElectWhileRestoring) && self.unpersisted.iter().any(|u| u.snapshot.is_some())
     }
 
     fn tick(&mut self, out: &mut Vec<Effect>) {
@@ -289,6 +290,9 @@ impl Raft {
     /// Says that nobody leads when the leader has been silent for several election timeouts.
     fn note_silence(&mut self, out: &mut Vec<Effect>) {
         let long = 3 * self.election_tick as u64;
+        if made(Mistake::MissSilence) {
+            return;
+        }
         let silent = self.leading.is_none() && self.ticks - self.heard > long;
         if silent && !self.silent {
             self.silent = true;
@@ -309,6 +313,7 @@ impl Raft {
     /// Leads on when the successor did not take over: Raft gives it one election timeout.
     fn end_abdication(&mut self) {
         if self.node.raft.lead_transferee.is_none()
+            && !made(Mistake::TrustSuccessor)
             && let Some(leading) = &mut self.leading
         {
             leading.abdicating = false;
@@ -360,12 +365,33 @@ impl Raft {
                 if let Err(error) = self.node.step(message) {
                     tracing::debug!(from, %error, "a Raft message has no effect");
                 }
+                if made(Mistake::CommitUnsorted) {
+                    self.commit_unsorted();
+                }
                 self.hear(from, out);
             }
             Err(guard::Verdict::Ignore(why, detail)) => {
                 out.push(Effect::Unheard { from, why, detail });
             }
+            Err(guard::Verdict::Halt(_)) if made(Mistake::CommitUnsorted) => {}
             Err(guard::Verdict::Halt(reason)) => self.halt(reason, out),
+        }
+    }
+
+    /// See [`Mistake::CommitUnsorted`]: what is in the middle of a list in order is what a quorum
+    /// has; in one without, it is what somebody has.
+    fn commit_unsorted(&mut self) {
+        let raft = &mut self.node.raft;
+        if raft.state != StateRole::Leader {
+            return;
+        }
+        let voters = self.voters.voters.iter();
+        let places: Vec<u64> = voters
+            .filter_map(|id| raft.prs().get(*id).map(|progress| progress.matched))
+            .collect();
+        let term = raft.term;
+        if let Some(place) = places.get(places.len() / 2) {
+            raft.raft_log.maybe_commit(*place, term);
         }
     }
 

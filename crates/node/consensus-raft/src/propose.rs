@@ -2,6 +2,7 @@
 
 use prost::Message as _;
 use raft::ProgressState;
+use selvage_ordering::mistakes::{Mistake, made};
 use selvage_ordering::{Effect, Submission};
 use selvage_proto::common::Envelope;
 
@@ -51,6 +52,10 @@ impl Raft {
         let batches = gathered.into_iter().chain([vec![submission]]);
         if let Some(leading) = &mut self.leading {
             leading.config_in_flight = true;
+        }
+        if made(Mistake::AwaitLostConfig) {
+            // Until a configuration block is stored, whoever leads then.
+            self.config_block = Some(u64::MAX);
         }
         self.propose_batches(batches.collect());
     }

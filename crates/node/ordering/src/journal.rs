@@ -23,6 +23,7 @@ use bytes::Bytes;
 use selvage_env::{DirLock, Disk, DiskError, DiskFile, OpenMode};
 
 use crate::engine::JournalWrite;
+use crate::mistakes::{Mistake, made};
 
 const HEADER: usize = 16;
 const SUFFIX: &str = ".journal";
@@ -129,7 +130,8 @@ impl Journal {
             .filter_map(|at| record_at(&data, at))
             .map(|record| record.synced)
             .max();
-        if known.is_some_and(|synced| synced > offset as u64) {
+        let torn = offset < length && made(Mistake::RefuseTornEnd);
+        if torn || known.is_some_and(|synced| synced > offset as u64) {
             return Err(JournalError::Corrupt {
                 path: path.to_owned(),
                 offset: offset as u64,

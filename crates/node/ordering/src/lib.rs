@@ -23,6 +23,7 @@ mod engine;
 pub mod filters;
 pub mod journal;
 mod maintenance;
+pub mod mistakes;
 mod refused;
 pub mod solo;
 pub mod waiting;
