@@ -15,12 +15,12 @@ use selvage_net::tls::{ClientAuth, ClientTls, ServerRoots, ServerTls, TlsIdentit
 use selvage_net::tonic::body::Body;
 use selvage_net::tonic::codegen::Service;
 use selvage_net::tonic::service::Routes;
-use selvage_net::tonic::transport::Channel;
-use selvage_net::{CancellationToken, Endpoint, connect};
+use selvage_net::{CancellationToken, Dialled, Endpoint, dial};
 use selvage_orderer::Refusals;
 use selvage_orderer::Signer;
 use selvage_orderer::cluster::{
     BFT_VERSION, ClusterTls, Kind, Limits, LinkOptions, Links, Ports, StepService,
+    node_auth_request,
 };
 use selvage_orderer::config::{Settings, Tls};
 use selvage_ordering::Member;
@@ -29,7 +29,8 @@ use selvage_proto::common::{Consenter, Envelope};
 use selvage_proto::orderer::cluster_node_service_step_request::Payload as BftPayload;
 use selvage_proto::orderer::step_request::Payload;
 use selvage_proto::orderer::{
-    ClusterNodeServiceStepRequest, ConsensusRequest, NodeAuthRequest, StepRequest, SubmitRequest,
+    ClusterNodeServiceStepRequest, ConsensusRequest, NodeAuthRequest, NodeConsensusRequest,
+    NodeTransactionOrderRequest, StepRequest, SubmitRequest,
 };
 
 use crate::peer::frame;
@@ -47,7 +48,8 @@ const LONG: Duration = Duration::from_secs(60);
 /// An orderer's cluster services, and a connection of another orderer to them.
 struct Station {
     runtime: tokio::runtime::Runtime,
-    other: Channel,
+    endpoint: Endpoint,
+    other: Dialled,
     ports: [Ports; 2],
     // What the services need to go on.
     _links: Links,
@@ -127,10 +129,11 @@ impl Station {
         let roots = ServerRoots::new([authority.certificate().der().to_vec().into()]);
         let tls = ClientTls::between_nodes(&roots, Some(identity(&other)), None, Duration::ZERO);
         let endpoint = Endpoint::new(address, Some(tls.expect("TLS settings")));
-        let other = connect(&endpoint).expect("a channel");
+        let other = runtime.block_on(dial(&endpoint)).expect("a connection");
         drop(guard);
         Self {
             runtime,
+            endpoint,
             other,
             ports,
             _links: links,
@@ -138,9 +141,25 @@ impl Station {
         }
     }
 
-    /// Calls a method with this body. Gives what reached the channels: how many messages of both
-    /// kinds.
-    fn call(&mut self, path: &str, body: Bytes) -> usize {
+    /// The message that opens a BFT stream on the connection, framed.
+    fn handshake(&mut self) -> Bytes {
+        let request = |other: &Dialled| {
+            let tls = other.tls.as_ref()?;
+            node_auth_request(BFT_CHANNEL, OTHER, 1, NOW, tls, &world().orderer)
+        };
+        if request(&self.other).is_none() {
+            let dialled = self.runtime.block_on(dial(&self.endpoint));
+            self.other = dialled.expect("another connection");
+        }
+        let request = ClusterNodeServiceStepRequest {
+            payload: request(&self.other).map(BftPayload::NodeAuthrequest),
+        };
+        frame(&request.encode_to_vec())
+    }
+
+    /// Calls a method with this body. Gives what reached the channels: how many consensus messages,
+    /// and how many transactions.
+    fn call(&mut self, path: &str, body: Bytes) -> (usize, usize) {
         let request = http::Request::builder()
             .method(http::Method::POST)
             .uri(format!("https://localhost{path}"))
@@ -148,13 +167,14 @@ impl Station {
             .header("te", "trailers")
             .body(Body::new(Full::new(body)))
             .expect("a request");
-        let mut handed = 0;
+        let (mut consensus, mut transactions) = (0, 0);
         let Self {
             runtime,
             other,
             ports,
             ..
         } = self;
+        let other = &mut other.channel;
         let answered = runtime.block_on(async {
             let call = async {
                 std::future::poll_fn(|cx| other.poll_ready(cx)).await?;
@@ -168,14 +188,14 @@ impl Station {
         for ports in ports {
             while let Ok(received) = ports.received.try_recv() {
                 assert_eq!(received.from, OTHER, "who it is says the session");
-                handed += 1;
+                consensus += 1;
             }
             while let Ok(forwarded) = ports.forwarded.try_recv() {
                 assert_eq!(forwarded.from, OTHER, "who it is says the session");
-                handed += 1;
+                transactions += 1;
             }
         }
-        handed
+        (consensus, transactions)
     }
 }
 
@@ -202,7 +222,7 @@ fn settings(
 
 /// The first byte says which service: Raft's or BFT's. Then pieces, each a message that is framed
 /// here, and a rest that is not. On BFT channels the first message is a handshake whose session
-/// binding no input knows, so nothing behind it is let in.
+/// binding no input knows, so nothing behind it is let in; see [`node_stream`].
 pub(super) fn cluster(input: &[u8]) {
     let mut pick = Pick::new(input);
     let bft = pick.byte() % 2 == 1;
@@ -227,7 +247,69 @@ fn hand_in(bft: bool, body: Vec<u8>) -> usize {
         true => "/orderer.ClusterNodeService/Step",
     };
     let mut station = station().lock().unwrap_or_else(PoisonError::into_inner);
-    station.call(path, body.into())
+    let (consensus, transactions) = station.call(path, body.into());
+    consensus + transactions
+}
+
+/// What follows the handshake of a BFT stream, which is made here: pieces, as many as the first byte
+/// says, each a message that is framed here, and a rest that is not.
+pub(super) fn node_stream(input: &[u8]) {
+    let mut pick = Pick::new(input);
+    let mut body = Vec::new();
+    let messages = usize::from(pick.byte() % 8);
+    for _ in 0..messages {
+        body.extend_from_slice(&frame(pick.piece()));
+    }
+    let rest = pick.rest();
+    body.extend_from_slice(rest);
+    let (consensus, transactions) = hand_in_behind_handshake(&body);
+    if consensus > 0 {
+        reach("a consensus message");
+    }
+    if transactions > 0 {
+        reach("a transaction");
+    }
+    assert!(consensus + transactions <= messages + rest.len() / 5);
+}
+
+fn hand_in_behind_handshake(body: &[u8]) -> (usize, usize) {
+    let mut station = station().lock().unwrap_or_else(PoisonError::into_inner);
+    let mut whole = station.handshake().to_vec();
+    whole.extend_from_slice(body);
+    station.call("/orderer.ClusterNodeService/Step", whole.into())
+}
+
+fn bft_messages() -> [Vec<u8>; 2] {
+    let consensus = NodeConsensusRequest {
+        payload: Bytes::from_static(b"\x08\x01\x12\x02\x08\x07"),
+        metadata: Bytes::from_static(b"\x08\x01"),
+    };
+    let transaction = NodeTransactionOrderRequest {
+        last_validation_seq: 3,
+        payload: Some(Envelope {
+            payload: Bytes::from_static(b"payload"),
+            signature: Bytes::from_static(b"signature"),
+        }),
+    };
+    [
+        BftPayload::NodeConrequest(consensus),
+        BftPayload::NodeTranrequest(transaction),
+    ]
+    .map(|payload| {
+        let request = ClusterNodeServiceStepRequest {
+            payload: Some(payload),
+        };
+        request.encode_to_vec()
+    })
+}
+
+pub(super) fn node_stream_seeds() -> Vec<Vec<u8>> {
+    let [consensus, transaction] = bft_messages();
+    let put = || Put::default().byte(2);
+    vec![
+        put().piece(&consensus).piece(&transaction).rest([]),
+        put().piece(&transaction).piece(&consensus).rest([0, 0, 9]),
+    ]
 }
 
 fn raft_messages() -> [StepRequest; 2] {
@@ -292,5 +374,18 @@ mod tests {
         assert_eq!(hand_in(false, vec![0, 0, 0, 0, 9, 1]), 0);
         let [consensus, _] = raft_messages().map(|message| frame(&message.encode_to_vec()));
         assert_eq!(hand_in(false, consensus.to_vec()), 1);
+    }
+
+    #[test]
+    fn messages_behind_a_good_handshake_reach_the_channel() {
+        let [consensus, transaction] = bft_messages().map(|message| frame(&message));
+        let both = [consensus.clone(), transaction].concat();
+        assert_eq!(hand_in_behind_handshake(&both), (1, 1));
+        // What breaks one stream off leaves the next alone; a second handshake is no message.
+        assert_eq!(hand_in_behind_handshake(&[0, 0, 0, 0, 9, 1]), (0, 0));
+        let handshake = station().lock().expect("a station").handshake();
+        let after = [handshake, consensus.clone()].concat();
+        assert_eq!(hand_in_behind_handshake(&after), (0, 0));
+        assert_eq!(hand_in_behind_handshake(&consensus), (1, 0));
     }
 }

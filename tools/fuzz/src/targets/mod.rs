@@ -1,5 +1,6 @@
 //! The table of all targets.
 
+mod answers;
 mod api;
 mod archives;
 mod calls;
@@ -298,6 +299,22 @@ pub static TARGETS: &[Target] = &[
         seeds: links::cluster_seeds,
         reaches: &["handed in"],
         iterations: 1_500,
+    },
+    Target {
+        name: "node_stream",
+        about: "streams of other BFT orderers, over TLS, behind a handshake that is good",
+        run: links::node_stream,
+        seeds: links::node_stream_seeds,
+        reaches: &["a consensus message", "a transaction"],
+        iterations: 1_500,
+    },
+    Target {
+        name: "deliver_answers",
+        about: "what servers answer to a node that follows a channel",
+        run: answers::deliver,
+        seeds: answers::deliver_seeds,
+        reaches: &["a block", "the next block"],
+        iterations: 1_000,
     },
     Target {
         name: "core_yaml",

@@ -107,8 +107,9 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     put(out, tag, text.as_bytes());
 }
 
-/// The request with which `own` opens a stream to `to`. `None` when the TLS session is gone.
-pub(crate) fn request(
+/// The request with which consenter `own` opens a BFT stream to consenter `to`, signed and bound to
+/// the TLS session of the connection that it goes over. `None` when that is gone.
+pub fn node_auth_request(
     channel: &str,
     own: u64,
     to: u64,

@@ -324,8 +324,9 @@ impl Lane {
         let tls = opened.dialled.tls.as_ref();
         let now = self.common.env.clock.unix_seconds();
         let signer = self.common.signer.current();
-        let request =
-            tls.and_then(|tls| auth::request(&self.channel, own, self.node.id, now, tls, &signer));
+        let request = tls.and_then(|tls| {
+            auth::node_auth_request(&self.channel, own, self.node.id, now, tls, &signer)
+        });
         let Some(request) = request else {
             return Failure {
                 reason: "the connection was closed".to_owned(),

@@ -23,6 +23,7 @@ mod queue;
 mod service;
 mod tls;
 
+pub use auth::node_auth_request;
 pub use links::{LinkOptions, Links, NotSent};
 pub use members::Kind;
 pub(crate) use members::consenter_address;
