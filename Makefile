@@ -38,6 +38,7 @@ down: ## Stop what `make up` started; the data stays
 test: build ## Set up, then run every check and every test
 	cargo xtask tidy
 	SELVAGE_BIN=$(CURDIR)/build/bin cargo test --release --locked --workspace --no-fail-fast
+	cargo test --release --locked --package selvage-sim --features mistakes --test mistakes
 
 .PHONY: fuzz
 fuzz: ## Fuzz one decoder with libFuzzer: TARGET=name SECONDS=60
@@ -56,7 +57,7 @@ conformance: ## Run beside Fabric's own nodes (FABRIC_BIN=DIR, the folder of its
 soak: ## Simulate clusters of orderers under faults for hours (SEEDS=1000 for each size)
 	cargo build --release --locked --package selvage-sim
 	for nodes in 3 5 7; do "$${CARGO_TARGET_DIR:-target}/release/selvage-sim" --engine raft --nodes $$nodes --count $(SEEDS); done
-	for nodes in 4 7 10; do "$${CARGO_TARGET_DIR:-target}/release/selvage-sim" --engine bft --nodes $$nodes --count $(SEEDS); done
+	for nodes in 4 6 7 9 10; do "$${CARGO_TARGET_DIR:-target}/release/selvage-sim" --engine bft --nodes $$nodes --count $(SEEDS); done
 
 .PHONY: clean
 clean: ## Remove what was built (not the data of a network)

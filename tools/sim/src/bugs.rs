@@ -1,12 +1,13 @@
 //! Mistakes put back on purpose. A run with one has to fail; one that is never noticed shows a hole
-//! in the simulator. They act at the seams of the engines: on what these ask for, on what they are
-//! told, and on what they start from, as a wrong driver, disk or engine would.
-
-use std::collections::BTreeMap;
+//! in the simulator.
+//!
+//! Most act at the seams of the engines: on what these ask for, on what they are told, and on what they
+//! start from, as a wrong driver, disk or engine would. Some are inside an engine or the journal
+//! ([`selvage_ordering::mistakes`]); they can be made only with this crate's feature `mistakes`.
 
 use bytes::Bytes;
-use prost::Message as _;
-use selvage_consensus_raft::wire;
+use selvage_crypto::sha256_parts;
+use selvage_ordering::mistakes::Mistake;
 use selvage_ordering::{Decision, Effect, JournalWrite};
 
 use crate::dice::Dice;
@@ -48,18 +49,10 @@ pub enum Bug {
     RestoreBackup,
     /// A journal that is lost is not missed.
     StartWithoutJournal,
-    /// The torn end of a journal is refused: malachite's issue 1434.
-    RefuseTornEnd,
     /// A journal that is damaged in the middle is cut off there.
     AcceptDamage,
-    /// A leader counts what its fastest follower has for others too, and so commits without a quorum:
-    /// openraft's issue 1802.
-    CommitWithoutQuorum,
     /// A restarted node has forgotten its term and its vote.
     ForgetHardState,
-    /// A restarted node has forgotten what it proposed and makes another block for the same round:
-    /// malachite's issue 864.
-    ForgetProposals,
     /// Decided blocks are stored with fewer signatures.
     StripSignatures,
     /// Fetched blocks are not verified.
@@ -76,53 +69,135 @@ pub enum Bug {
     RunTwice,
     /// One more consenter lies than a cluster can bear.
     OneLiarMore,
+    /// Peers do not look whether a transaction's id was there before.
+    ValidTwice,
+    /// One peer does not.
+    JudgeAlone,
+    /// A peer loses what a transaction writes.
+    LoseWrite,
+    /// A message goes to the engine twice although it came once.
+    HandInTwice,
+    /// A message that nobody sent is ordered.
+    MakeUp,
+    /// A configuration has the number of the one before it.
+    OldSequence,
+    /// Journals never begin anew.
+    NeverCheckpoint,
+    /// [`Mistake::CommitUnsorted`].
+    CommitUnsorted,
+    /// [`Mistake::TrustSuccessor`].
+    TrustSuccessor,
+    /// [`Mistake::ElectWhileRestoring`].
+    ElectWhileRestoring,
+    /// [`Mistake::AwaitLostConfig`].
+    AwaitLostConfig,
+    /// [`Mistake::MissSilence`].
+    MissSilence,
+    /// [`Mistake::ForgetProposal`].
+    ForgetProposal,
+    /// [`Mistake::SendBackEarly`].
+    SendBackEarly,
+    /// [`Mistake::RefuseTornEnd`].
+    RefuseTornEnd,
 }
 
+/// A mistake and the invariant that has to notice it first.
+pub type Noticed = (Bug, &'static str);
+
 impl Bug {
-    /// Those that either engine can have.
-    pub const BOTH: [Self; 17] = [
-        Self::ForgetJournal,
-        Self::LoseJournalWrites,
-        Self::AcceptForwarded,
-        Self::AcceptRefused,
-        Self::SkipBlocks,
-        Self::DropEnvelope,
-        Self::ReportBeforeWriting,
-        Self::PersistBeforeWriting,
-        Self::ForgetForwards,
-        Self::DeafToOne,
-        Self::ForgetMembers,
-        Self::KeepConfiguration,
-        Self::OldLastConfig,
-        Self::RestoreBackup,
-        Self::StartWithoutJournal,
-        Self::RefuseTornEnd,
-        Self::AcceptDamage,
+    /// Those at the seams of the Raft engine.
+    pub const RAFT: &[Noticed] = &[
+        (Self::ForgetJournal, "durability"),
+        (Self::LoseJournalWrites, "durability"),
+        (Self::AcceptForwarded, "acknowledged"),
+        (Self::AcceptRefused, "acknowledged"),
+        (Self::SkipBlocks, "liveness"),
+        (Self::DropEnvelope, "agreement"),
+        (Self::ReportBeforeWriting, "durability"),
+        (Self::PersistBeforeWriting, "durability"),
+        (Self::ForgetForwards, "liveness"),
+        (Self::DeafToOne, "liveness"),
+        (Self::ForgetMembers, "liveness"),
+        (Self::KeepConfiguration, "liveness"),
+        (Self::OldLastConfig, "liveness"),
+        (Self::RestoreBackup, "durability"),
+        (Self::StartWithoutJournal, "durability"),
+        (Self::AcceptDamage, "durability"),
+        (Self::EmptyCheckpoints, "durability"),
+        (Self::FetchTooFew, "liveness"),
+        (Self::ForgetHardState, "promises"),
+        (Self::ValidTwice, "once"),
+        (Self::JudgeAlone, "codes"),
+        (Self::LoseWrite, "state"),
+        (Self::HandInTwice, "copies"),
+        (Self::MakeUp, "origin"),
+        (Self::OldSequence, "configurations"),
+        (Self::NeverCheckpoint, "bounds"),
     ];
 
-    /// Those of Raft alone. The BFT engine does not mind some of them: it asks again for blocks, and
-    /// signs the same again from the same proposal.
-    pub const RAFT: [Self; 4] = [
-        Self::CommitWithoutQuorum,
-        Self::EmptyCheckpoints,
-        Self::FetchTooFew,
-        Self::ForgetHardState,
+    /// Those at the seams of the BFT engine. It does not mind some of Raft's: it asks again for
+    /// blocks, and signs the same again from the same proposal.
+    pub const BFT: &[Noticed] = &[
+        (Self::ForgetJournal, "durability"),
+        (Self::LoseJournalWrites, "votes"),
+        (Self::AcceptForwarded, "acknowledged"),
+        (Self::AcceptRefused, "acknowledged"),
+        (Self::SkipBlocks, "liveness"),
+        (Self::DropEnvelope, "agreement"),
+        (Self::ReportBeforeWriting, "votes"),
+        (Self::PersistBeforeWriting, "durability"),
+        (Self::ForgetForwards, "liveness"),
+        (Self::DeafToOne, "liveness"),
+        (Self::ForgetMembers, "liveness"),
+        (Self::KeepConfiguration, "signatures"),
+        (Self::OldLastConfig, "signatures"),
+        (Self::RestoreBackup, "votes"),
+        (Self::StartWithoutJournal, "votes"),
+        (Self::AcceptDamage, "durability"),
+        (Self::StripSignatures, "signatures"),
+        (Self::TrustFetched, "signatures"),
+        (Self::SkipFetched, "repetitions"),
+        (Self::BelieveSignatures, "signatures"),
+        (Self::JudgeNothing, "validity"),
+        (Self::RunTwice, "votes"),
+        (Self::OneLiarMore, "agreement"),
+        (Self::LoseWrite, "state"),
+        (Self::MakeUp, "origin"),
+        (Self::NeverCheckpoint, "bounds"),
+        (Self::BeginAnywhere, "votes"),
     ];
 
-    /// Those of BFT alone.
-    pub const BFT: [Self; 8] = [
-        Self::ForgetProposals,
-        Self::StripSignatures,
-        Self::TrustFetched,
-        Self::SkipFetched,
-        Self::BelieveSignatures,
-        Self::JudgeNothing,
-        Self::RunTwice,
-        Self::OneLiarMore,
+    /// Those inside the Raft engine, and a seed from which on it is not far to one that shows them.
+    pub const IN_RAFT: &[(Noticed, u64)] = &[
+        ((Self::CommitUnsorted, "agreement"), 1),
+        ((Self::TrustSuccessor, "liveness"), 225),
+        ((Self::ElectWhileRestoring, "no panic"), 310),
+        ((Self::AwaitLostConfig, "liveness"), 495),
+        ((Self::MissSilence, "liveness"), 640),
+        ((Self::RefuseTornEnd, "durability"), 1),
     ];
 
-    /// Those of BFT that take more seeds than a test has.
-    pub const RARE: [Self; 1] = [Self::BeginAnywhere];
+    /// The same for BFT.
+    pub const IN_BFT: &[(Noticed, u64)] = &[
+        ((Self::ForgetProposal, "votes"), 1),
+        ((Self::SendBackEarly, "liveness"), 540),
+        ((Self::RefuseTornEnd, "durability"), 1),
+    ];
+
+    /// The mistake that is made inside an engine.
+    pub fn mistake(self) -> Option<Mistake> {
+        Some(match self {
+            Self::CommitUnsorted => Mistake::CommitUnsorted,
+            Self::TrustSuccessor => Mistake::TrustSuccessor,
+            Self::ElectWhileRestoring => Mistake::ElectWhileRestoring,
+            Self::AwaitLostConfig => Mistake::AwaitLostConfig,
+            Self::MissSilence => Mistake::MissSilence,
+            Self::ForgetProposal => Mistake::ForgetProposal,
+            Self::SendBackEarly => Mistake::SendBackEarly,
+            Self::RefuseTornEnd => Mistake::RefuseTornEnd,
+            _ => return None,
+        })
+    }
 
     /// What becomes of an engine's effects.
     pub fn corrupt(self, effects: Vec<Effect>, dice: &Dice) -> Vec<Effect> {
@@ -140,6 +215,10 @@ impl Bug {
             }
             (Self::LoseJournalWrites, Effect::Journal(write)) if dice.chance(250) => {
                 out.push(Effect::Journal(empty(write)));
+            }
+            (Self::NeverCheckpoint, Effect::Journal(mut write)) => {
+                write.checkpoint = false;
+                out.push(Effect::Journal(write));
             }
             (Self::EmptyCheckpoints, Effect::Journal(mut write)) if write.checkpoint => {
                 write.records.truncate(1);
@@ -191,32 +270,13 @@ fn empty(write: JournalWrite) -> JournalWrite {
 }
 
 fn smaller(mut decision: Decision) -> Decision {
-    if let Some(data) = &mut decision.block.data {
+    let block = &mut decision.block;
+    if let Some(data) = &mut block.data {
         data.data.pop();
     }
-    if let Some(header) = &mut decision.block.header {
-        header.data_hash = Bytes::from_static(b"another");
+    let hash = sha256_parts(block.envelopes().iter().map(Bytes::as_ref));
+    if let Some(header) = &mut block.header {
+        header.data_hash = hash.to_vec().into();
     }
     decision
-}
-
-const APPEND_RESPONSE: i32 = 4;
-
-/// What leaders were told that some follower has: node, term and place in the log.
-pub type Acknowledged = BTreeMap<usize, (u64, u64)>;
-
-/// Makes a leader believe of any follower what it knows of its fastest one.
-pub fn overrate(known: &mut Acknowledged, leader: usize, message: Bytes) -> Bytes {
-    let Ok(mut decoded) = wire::Message::decode(message.clone()) else {
-        return message;
-    };
-    if decoded.kind != APPEND_RESPONSE || decoded.reject {
-        return message;
-    }
-    let newest = known.entry(leader).or_default();
-    *newest = (*newest).max((decoded.term, decoded.index));
-    if newest.0 == decoded.term {
-        decoded.index = newest.1;
-    }
-    decoded.encode_to_vec().into()
 }

@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use prost::Message as _;
-use selvage_consensus_bft::wire::{Entry, Record};
-use selvage_env::{Disk as _, MemDisk};
+use selvage_env::{Disk as _, MemDisk, OpenMode};
 
 use crate::bugs::Bug;
 use crate::dice::Dice;
@@ -31,6 +29,12 @@ pub fn read(disk: &MemDisk) -> Option<(PathBuf, Vec<u8>)> {
     let path = newest(disk)?;
     let bytes = disk.read(&path, LIMIT).ok()?;
     Some((path, bytes))
+}
+
+/// The journal's length.
+pub fn length(disk: &MemDisk) -> u64 {
+    let length = || disk.open(&newest(disk)?, OpenMode::Read).ok()?.len().ok();
+    length().unwrap_or(0)
 }
 
 /// Where records begin, and how much was known to be durable when the last one was written.
@@ -72,7 +76,7 @@ pub fn cut(disk: &MemDisk, at: u64) -> bool {
     let Some(path) = newest(disk) else {
         return false;
     };
-    let file = disk.open(&path, selvage_env::OpenMode::Append);
+    let file = disk.open(&path, OpenMode::Append);
     file.and_then(|file| {
         file.truncate(at)?;
         file.sync_data()
@@ -81,15 +85,8 @@ pub fn cut(disk: &MemDisk, at: u64) -> bool {
 }
 
 /// What an engine gets of its records.
-pub fn misread(records: Vec<Bytes>, bug: Option<Bug>, me: u32) -> Vec<Bytes> {
+pub fn misread(records: Vec<Bytes>, bug: Option<Bug>) -> Vec<Bytes> {
     match bug {
-        Some(Bug::ForgetProposals) => {
-            let own = |bytes: &Bytes| match Record::decode(bytes.clone()).map(|r| r.entry) {
-                Ok(Some(Entry::Proposal(proposal))) => proposal.proposer == me,
-                _ => false,
-            };
-            records.into_iter().filter(|record| !own(record)).collect()
-        }
         Some(Bug::ForgetHardState) => {
             let kept = |record: &Bytes| record.first() != Some(&HARD_STATE);
             records.into_iter().filter(kept).collect()

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use selvage_sim::bugs::Bug;
-use selvage_sim::world::Troubles;
+use selvage_sim::world::{Peaks, Troubles};
 use selvage_sim::{BftCluster, Cluster, Failure, Outcome, RaftCluster, Scenario, run};
 
 /// Simulates clusters of orderers under faults, from seeds.
@@ -42,6 +42,7 @@ struct Sum {
     events: u64,
     accepted: u64,
     troubles: Troubles,
+    peaks: Peaks,
     failed: u64,
 }
 
@@ -57,6 +58,15 @@ impl Sum {
         sum.liars += more.liars;
         sum.changes += more.changes;
         sum.fetched += more.fetched;
+        sum.full += more.full;
+        sum.outcasts += more.outcasts;
+        sum.repeated += more.repeated;
+        sum.invalid += more.invalid;
+        let (peaks, more) = (&mut self.peaks, &outcome.peaks);
+        peaks.clients = peaks.clients.max(more.clients);
+        peaks.journal = peaks.journal.max(more.journal);
+        peaks.writes = peaks.writes.max(more.writes);
+        peaks.on_the_way = peaks.on_the_way.max(more.on_the_way);
     }
 
     fn print(&self, options: &Options, took: f64) {
@@ -77,14 +87,24 @@ impl Sum {
         );
         let troubles = &self.troubles;
         println!(
-            "with {} crashes, {} splits, {} rotten journals, {} liars, {} changes of consenters, {} \
-             blocks fetched",
+            "with {} crashes, {} splits, {} full disks, {} rotten journals, {} liars, {} changes of \
+             consenters, {} outcasts, {} blocks fetched, {} messages repeated, {} transactions invalid",
             troubles.crashes,
             troubles.splits,
+            troubles.full,
             troubles.rotten,
             troubles.liars,
             troubles.changes,
-            troubles.fetched
+            troubles.outcasts,
+            troubles.fetched,
+            troubles.repeated,
+            troubles.invalid
+        );
+        let peaks = &self.peaks;
+        println!(
+            "at most {} clients waiting at a node, {} bytes of journal, {} writes waiting, {} events \
+             to come for each node",
+            peaks.clients, peaks.journal, peaks.writes, peaks.on_the_way
         );
     }
 }
@@ -99,6 +119,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if !cfg!(feature = "mistakes") && options.bug.is_some_and(|bug| bug.mistake().is_some()) {
+        eprintln!("selvage-sim: mistakes inside an engine need a build with --features mistakes");
+        return ExitCode::FAILURE;
+    }
     let begun = Instant::now();
     let mut sum = Sum::default();
     for seed in options.seed..options.seed + options.count {

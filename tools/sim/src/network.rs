@@ -37,6 +37,8 @@ pub struct Network {
     pub faults: Faults,
     /// Pairs that cannot hear each other: (from, to), so one direction can be cut alone.
     cut: BTreeSet<(usize, usize)>,
+    /// The same, for longer than a split.
+    apart: BTreeSet<(usize, usize)>,
 }
 
 impl Network {
@@ -45,6 +47,7 @@ impl Network {
         Self {
             faults,
             cut: BTreeSet::new(),
+            apart: BTreeSet::new(),
         }
     }
 
@@ -63,14 +66,20 @@ impl Network {
         }
     }
 
-    /// Everybody hears everybody again.
+    /// Everybody hears everybody again, but for those that are kept apart.
     pub fn heal(&mut self) {
         self.cut.clear();
     }
 
+    /// Keeps these pairs (from, to) apart, and no others, until told otherwise.
+    pub fn keep_apart(&mut self, pairs: impl IntoIterator<Item = (usize, usize)>) {
+        self.apart = pairs.into_iter().collect();
+    }
+
     /// Whether messages pass from one node to another.
     pub fn passes(&self, from: usize, to: usize) -> bool {
-        !self.cut.contains(&(from, to))
+        let pair = (from, to);
+        !self.cut.contains(&pair) && !self.apart.contains(&pair)
     }
 
     /// After how long a message arrives, once or twice or never.

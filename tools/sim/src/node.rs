@@ -1,12 +1,12 @@
 //! One simulated orderer: an engine with its disk, and what its driver keeps.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
-use selvage_env::{Disk as _, MemDisk};
+use selvage_env::{Disk as _, Fault, FaultKind, MemDisk};
 use selvage_ledger::{BlockStore, BlockStoreError, BlockStoreOptions};
 use selvage_ordering::block::{consenter_metadata, set_signatures, signed_value};
 use selvage_ordering::journal::{Journal, JournalError};
@@ -35,6 +35,8 @@ pub struct Node {
     pub torn: bool,
     /// Its disk.
     pub disk: Arc<MemDisk>,
+    /// Whether that is full, until somebody makes room.
+    pub full: bool,
     /// What runs, if it is up.
     pub up: Option<Up>,
     /// Counts its starts, so that events of an earlier life are known.
@@ -86,6 +88,8 @@ pub struct Up {
     pub id: Option<u64>,
     /// Since when nobody leads, in simulated microseconds.
     pub leaderless: Option<u64>,
+    /// Consenters that something could not be sent to, of which the engine has not heard yet.
+    pub unreachable: BTreeSet<u64>,
 }
 
 /// A block as it is stored, with its metadata.
@@ -117,6 +121,7 @@ impl Node {
             spoilt: false,
             torn: false,
             disk: Arc::new(MemDisk::new()),
+            full: false,
             up: None,
             life: 0,
             reported: 0,
@@ -165,6 +170,7 @@ impl Node {
             members: BTreeMap::new(),
             id: None,
             leaderless: Some(0),
+            unreachable: BTreeSet::new(),
         };
         let due = newest.number() >= self.begins_at;
         let effects = match due && up.is_consenter(with.cluster, &newest, self.identity) {
@@ -189,8 +195,7 @@ impl Node {
             self.joined = false;
         }
         let me = with.cluster.id_of(newest, &up.parameters, self.identity);
-        let number = me.and_then(|id| u32::try_from(id).ok()).unwrap_or(0);
-        let records = journals::misread(records, with.bug, number);
+        let records = journals::misread(records, with.bug);
         let begin = Begin {
             node: self.identity,
             newest,
@@ -218,8 +223,6 @@ impl Node {
 
     /// The journal, or why the node halts; no reason when the disk failed.
     fn open_journal(&self, bug: Option<Bug>) -> Result<(Journal, Vec<Bytes>), Option<String>> {
-        let length = || journals::read(&self.disk).map_or(0, |(_, bytes)| bytes.len());
-        let before = length();
         let open = || Journal::open(self.disk.clone(), Path::new(journals::FOLDER));
         let opened = match (open(), bug) {
             (Err(JournalError::Corrupt { offset, .. }), Some(Bug::AcceptDamage)) => {
@@ -228,9 +231,6 @@ impl Node {
             }
             (opened, _) => opened,
         };
-        if bug == Some(Bug::RefuseTornEnd) && length() < before {
-            return Err(Some("the journal's end is torn".to_owned()));
-        }
         opened.map_err(|error| match error {
             JournalError::Corrupt { .. } => Some(error.to_string()),
             _ => None,
@@ -264,6 +264,16 @@ impl Node {
         up.catching_up = None;
         up.id = None;
         self.forget()
+    }
+
+    /// Takes all room on its disk, from the operation of this number on, or gives it back.
+    pub fn fill_disk(&mut self, from: Option<u64>) {
+        self.full = from.is_some();
+        self.disk.set_fault(from.map(|at| Fault {
+            at,
+            kind: FaultKind::Full,
+            sticky: true,
+        }));
     }
 
     /// Removes the journal, so that the next engine begins without.

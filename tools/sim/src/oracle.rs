@@ -25,12 +25,10 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// The text of a new message, unlike any other.
-    pub fn text(&mut self, kind: &str, size: usize) -> Vec<u8> {
+    /// The id of a new message, unlike any other.
+    pub fn id(&mut self, kind: &str) -> String {
         self.sent += 1;
-        let mut text = format!("{kind} {} ", self.sent).into_bytes();
-        text.resize(text.len().max(size), b'.');
-        text
+        format!("{kind} {}", self.sent)
     }
 
     /// A message is about to be sent.
@@ -51,11 +49,5 @@ impl Oracle {
     /// What a message's client knows.
     pub fn fate(&self, bytes: &Bytes) -> Option<Fate> {
         self.fates.get(bytes).copied()
-    }
-
-    /// The messages with this fate.
-    pub fn with(&self, fate: Fate) -> impl Iterator<Item = &Bytes> {
-        let matching = self.fates.iter().filter(move |(_, f)| **f == fate);
-        matching.map(|(bytes, _)| bytes)
     }
 }

@@ -36,6 +36,8 @@ pub struct Scenario {
     /// Whether the journal of one node that stops is damaged in the middle. Consenters are changed only
     /// to replace it then, or too few might be left.
     pub rot: bool,
+    /// Whether a consenter is cut off, taken out, told so, and then hears only orderers that lag.
+    pub outcast: bool,
 }
 
 impl Scenario {
@@ -63,8 +65,14 @@ impl Scenario {
             drift: maybe(dice.between(1, 100)),
             changes: maybe(dice.between(2_000, 10_000) * MS),
             rot: false,
+            outcast: false,
         };
         let rot = plan.crashes > 0 && nodes > 2 && Dice::new(seed ^ 0x407).chance(150);
-        Self { rot, ..plan }
+        let outcast = !rot && plan.changes > 0 && nodes > 3;
+        Self {
+            rot,
+            outcast: outcast && Dice::new(seed ^ 0x0c57).chance(200),
+            ..plan
+        }
     }
 }

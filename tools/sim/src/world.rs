@@ -2,11 +2,12 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::panic::AssertUnwindSafe;
 
 use bytes::Bytes;
 use selvage_ordering::{Input, Parameters, Submission, Ticket};
 
-use crate::bugs::{Acknowledged, Bug};
+use crate::bugs::Bug;
 use crate::cluster::Cluster;
 use crate::dice::Dice;
 use crate::invariants::{self, Invariant, Seen};
@@ -14,7 +15,10 @@ use crate::liars::Liar;
 use crate::network::Network;
 use crate::node::{Node, With};
 use crate::oracle::Oracle;
+use crate::peer::Peer;
 use crate::scenario::{MS, Scenario};
+
+use outcasts::Outcast;
 
 /// A property that did not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +46,21 @@ pub struct Outcome {
     pub height: u64,
     /// What went wrong.
     pub troubles: Troubles,
+    /// The most that there ever was of what has bounds.
+    pub peaks: Peaks,
+}
+
+/// The most that there ever was of what has bounds ([`invariants::Load`]).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Peaks {
+    /// Clients that waited at one node.
+    pub clients: usize,
+    /// Bytes of a journal.
+    pub journal: u64,
+    /// Writes that waited for one disk.
+    pub writes: usize,
+    /// Events to come for each node.
+    pub on_the_way: usize,
 }
 
 /// What went wrong in a run, to see that a simulator does what it says.
@@ -59,6 +78,14 @@ pub struct Troubles {
     pub changes: u64,
     /// Blocks fetched from others.
     pub fetched: u64,
+    /// Disks that were full for a while.
+    pub full: u64,
+    /// Consenters that were cut off, taken out, and heard only orderers that lag.
+    pub outcasts: u64,
+    /// Further copies of messages in the chain.
+    pub repeated: u64,
+    /// Transactions that peers found invalid.
+    pub invalid: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,8 +114,13 @@ pub(crate) enum Event {
     Client,
     Split,
     Heal,
-    Room,
+    /// There is room again on this slot's disk, whether it runs or not.
+    Room(usize),
     Change,
+    /// The next step with a consenter that is cut off and taken out.
+    Outcast,
+    /// Something could not be sent to this consenter.
+    Unreachable(u64),
     /// A client's message reaches one more node.
     Submit(Bytes),
     /// Liars think of something else.
@@ -123,6 +155,11 @@ pub struct World<'a> {
     events: BinaryHeap<Reverse<Scheduled>>,
     /// The first slots are the consenters that there may be; behind them, liars' second halves.
     pub(crate) nodes: Vec<Node>,
+    /// The peers beside the nodes, by slot.
+    peers: Vec<Peer>,
+    /// What happens to peers, so that it changes nothing for the others.
+    peer_dice: Dice,
+    outcast: Option<Outcast>,
     identities: usize,
     overheard: Vec<Bytes>,
     pub(crate) dice: Dice,
@@ -133,19 +170,30 @@ pub struct World<'a> {
     first: Parameters,
     invariants: Vec<Box<dyn Invariant>>,
     bug: Option<Bug>,
-    acknowledged: Acknowledged,
     failure: Option<Failure>,
     trace: u64,
     count: u64,
     /// A moment, and how many events there were when it began.
     moment: (u64, u64),
     troubles: Troubles,
+    peaks: Peaks,
     chaos: bool,
 }
 
-/// Plays a scenario to its end.
+/// Plays a scenario to its end. What panics on the way has failed like what breaks an invariant.
 pub fn run(cluster: &dyn Cluster, plan: Scenario, bug: Option<Bug>) -> Result<Outcome, Failure> {
-    World::new(cluster, plan, bug).play()
+    #[cfg(feature = "mistakes")]
+    let _making = selvage_ordering::mistakes::Making::begin(bug.and_then(Bug::mistake));
+    let play = || World::new(cluster, plan, bug).play();
+    std::panic::catch_unwind(AssertUnwindSafe(play)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(Failure {
+            invariant: "no panic",
+            what: text.unwrap_or_default(),
+            at: 0,
+        })
+    })
 }
 
 /// The event that everybody's events without a node belong to.
@@ -169,6 +217,9 @@ impl<'a> World<'a> {
             order: 0,
             events: BinaryHeap::new(),
             nodes: nodes.collect(),
+            peers: Vec::new(),
+            peer_dice: Dice::new(plan.seed ^ 0x9ee6),
+            outcast: None,
             identities,
             overheard: Vec::new(),
             dice: Dice::new(plan.seed),
@@ -179,12 +230,12 @@ impl<'a> World<'a> {
             cluster,
             invariants,
             bug,
-            acknowledged: Acknowledged::new(),
             failure: None,
             trace: 0xcbf2_9ce4_8422_2325,
             count: 0,
             moment: (0, 0),
             troubles: Troubles::default(),
+            peaks: Peaks::default(),
             chaos: true,
         };
         world.choose_liars();
@@ -196,12 +247,13 @@ impl<'a> World<'a> {
         let dice = Dice::new(self.plan.seed ^ 0x11a5);
         // A node whose journal is damaged is as good as one that lies.
         let bearable = self.cluster.faulty(self.plan.nodes);
-        let mut count = bearable.saturating_sub(usize::from(self.plan.rot));
+        let most = bearable.saturating_sub(usize::from(self.plan.rot));
+        let mut count = most;
         if dice.chance(250) {
             count = dice.below(count as u64) as usize;
         }
         if self.bug == Some(Bug::OneLiarMore) {
-            count = bearable + 1;
+            count = most + 1;
         }
         let mut chosen: Vec<usize> = (0..self.plan.nodes).collect();
         while chosen.len() > count {
@@ -234,6 +286,7 @@ impl<'a> World<'a> {
 
     fn play(mut self) -> Result<Outcome, Failure> {
         for node in 0..self.nodes.len() {
+            self.add_peer(node);
             self.schedule(0, node, Event::Start);
         }
         let plan = self.plan;
@@ -243,6 +296,7 @@ impl<'a> World<'a> {
             (plan.splits, Event::Split),
             (plan.changes, Event::Change),
             (self.whims(), Event::Whim),
+            (self.outcast_pause(), Event::Outcast),
         ] {
             if pause > 0 {
                 let after = self.dice.between(pause / 2, pause);
@@ -252,6 +306,7 @@ impl<'a> World<'a> {
         self.run_until(plan.chaos)?;
         self.heal_everything()?;
         self.recover()?;
+        self.settle()?;
         let heights = self.nodes.iter().filter_map(|n| n.up.as_ref());
         Ok(Outcome {
             lasted: self.now,
@@ -260,6 +315,7 @@ impl<'a> World<'a> {
             accepted: self.oracle.accepted,
             height: heights.map(|up| up.store.height()).max().unwrap_or(0),
             troubles: self.troubles,
+            peaks: self.peaks,
         })
     }
 
@@ -317,12 +373,7 @@ impl<'a> World<'a> {
         }
         self.count += 1;
         if self.stands_still() {
-            self.failure = Some(Failure {
-                invariant: "liveness",
-                what: format!("events of node {node} follow each other and no time passes"),
-                at: self.now,
-            });
-            return;
+            return self.watch(&Seen::StandsStill { node });
         }
         self.note(self.now);
         self.note(node as u64);
@@ -367,8 +418,10 @@ impl<'a> World<'a> {
             Event::Crash => self.crash_somebody(),
             Event::Split => self.split(),
             Event::Heal => self.network.heal(),
-            Event::Room => self.nodes[node].disk.set_fault(None),
+            Event::Room(slot) => self.nodes[slot].fill_disk(None),
             Event::Change => self.change(),
+            Event::Outcast => self.cast_out(),
+            Event::Unreachable(id) => self.miss(node, id),
             Event::Submit(bytes) => self.submit(node, bytes, false),
             Event::Whim => self.turn_liars(),
         }
@@ -376,9 +429,13 @@ impl<'a> World<'a> {
 
     /// Shows the invariants what an honest node did.
     fn see(&mut self, slot: usize, seen: &Seen<'_>) {
-        if self.nodes[slot].lies() {
-            return;
+        if !self.nodes[slot].lies() {
+            self.watch(seen);
         }
+    }
+
+    /// Shows the invariants what happened.
+    fn watch(&mut self, seen: &Seen<'_>) {
         for invariant in &mut self.invariants {
             if let Err(what) = invariant.see(seen)
                 && self.failure.is_none()
@@ -481,6 +538,7 @@ impl<'a> World<'a> {
                 reported,
             },
         );
+        self.deliver(index);
         self.started(index);
         let tick = self.tick_of(index);
         self.schedule(tick, index, Event::Tick);
@@ -517,4 +575,6 @@ mod disk;
 mod effects;
 mod fetching;
 mod messages;
+mod outcasts;
+mod peers;
 mod settling;

@@ -16,23 +16,19 @@ fn seven_nodes_keep_their_promises() {
     play(&BftCluster, 7, 1..30);
 }
 
-/// The seeds with which the simulator found bugs once: a message that went between an engine and
-/// its driver for ever, a consenter that was left out, and began again where it had voted before, a
-/// round that some left and others could not.
-#[test]
-fn what_was_mended_stays_mended() {
-    for (nodes, seed) in [(7, 11), (7, 16), (7, 48), (7, 136), (7, 2186)] {
-        play(&BftCluster, nodes, seed..seed + 1);
-    }
-}
-
 #[test]
 fn the_same_seed_gives_the_same_run() {
     play_twice(&BftCluster, 4, 1..5);
 }
 
+/// Six and nine bear no more liars than four and seven, and have larger quorums.
+#[test]
+fn six_and_nine_nodes_keep_their_promises() {
+    play(&BftCluster, 6, 1..15);
+    play(&BftCluster, 9, 1..6);
+}
+
 #[test]
 fn mistakes_are_noticed() {
-    notices(&BftCluster, 4, &Bug::BOTH);
-    notices(&BftCluster, 4, &Bug::BFT);
+    notices(&BftCluster, 4, Bug::BFT);
 }

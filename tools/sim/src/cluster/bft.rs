@@ -11,11 +11,11 @@ use selvage_ordering::block::consenter_metadata;
 use selvage_ordering::{Cutting, Parameters};
 use selvage_proto::block::header_bytes;
 use selvage_proto::common::{
-    Block, BlockMetadataIndex, Consenter, HeaderType, IdentifierHeader, Metadata, MetadataSignature,
+    Block, BlockMetadataIndex, Consenter, IdentifierHeader, Metadata, MetadataSignature,
 };
 use selvage_proto::orderer::smartbft::Options;
 
-use super::{BATCH_TIMEOUT, Begin, CHANNEL, Cluster, Started, envelope, limits};
+use super::{BATCH_TIMEOUT, Begin, CHANNEL, Cluster, MAX_WAITING, Started, limits};
 use crate::bugs::Bug;
 use crate::invariants::{Invariant, Repetitions, Signatures, Validity, Votes};
 use crate::liars::is_forbidden;
@@ -178,7 +178,7 @@ impl Cluster for BftCluster {
             options: BftOptions {
                 cutting: Cutting::default(),
                 tick: std::time::Duration::from_micros(self.tick()),
-                max_waiting: 500,
+                max_waiting: MAX_WAITING,
                 max_waiting_bytes: 1 << 20,
                 // Small, so that checkpoints are frequent.
                 journal_bytes: 4_000,
@@ -220,11 +220,6 @@ impl Cluster for BftCluster {
             Box::new(Repetitions::new(first)),
             Box::<Validity>::default(),
         ]
-    }
-
-    fn message(&self, text: Vec<u8>) -> Bytes {
-        let envelope = envelope(HeaderType::EndorserTransaction, text.into());
-        envelope.encode_to_vec().into()
     }
 
     fn faulty(&self, nodes: usize) -> usize {

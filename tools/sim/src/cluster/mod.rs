@@ -69,11 +69,6 @@ pub trait Cluster {
     /// What has to hold for this kind besides what holds for all.
     fn invariants(&self, first: &Parameters) -> Vec<Box<dyn Invariant>>;
 
-    /// A message with this text, as clients send it.
-    fn message(&self, text: Vec<u8>) -> Bytes {
-        text.into()
-    }
-
     /// How many of so many nodes may lie.
     fn faulty(&self, _nodes: usize) -> usize {
         0
@@ -92,6 +87,9 @@ fn limits() -> BatchLimits {
         preferred_bytes: 10_000,
     }
 }
+
+/// Messages that may wait at a node.
+pub(crate) const MAX_WAITING: usize = 500;
 
 /// How long a batch waits for company.
 const BATCH_TIMEOUT: Duration = Duration::from_millis(200);
@@ -143,14 +141,15 @@ pub fn config_envelope(parameters: &Parameters) -> Envelope {
         }),
         last_update: None,
     };
-    envelope(HeaderType::Config, config.encode_to_vec().into())
+    envelope(HeaderType::Config, "", config.encode_to_vec().into())
 }
 
 /// A message of the channel.
-fn envelope(kind: HeaderType, data: Bytes) -> Envelope {
+pub(crate) fn envelope(kind: HeaderType, id: &str, data: Bytes) -> Envelope {
     let header = ChannelHeader {
         r#type: kind as i32,
         channel_id: CHANNEL.to_owned(),
+        tx_id: id.to_owned(),
         ..Default::default()
     };
     let payload = Payload {

@@ -11,8 +11,8 @@ use selvage_ordering::{Cutting, Parameters};
 use selvage_proto::common::Block;
 use selvage_proto::etcdraft::{ConfigMetadata, Consenter, Options};
 
-use super::{BATCH_TIMEOUT, Begin, CHANNEL, Cluster, Started, limits};
-use crate::invariants::{Invariant, Promises};
+use super::{BATCH_TIMEOUT, Begin, CHANNEL, Cluster, MAX_WAITING, Started, limits};
+use crate::invariants::{Copies, Invariant, Promises};
 
 /// Clusters of the Raft engine.
 #[derive(Debug, Default)]
@@ -72,7 +72,7 @@ impl Cluster for RaftCluster {
             joined: begin.joined,
             options: RaftOptions {
                 cutting: Cutting::default(),
-                max_waiting: 500,
+                max_waiting: MAX_WAITING,
                 max_waiting_bytes: 1 << 20,
                 patience: 200,
             },
@@ -100,6 +100,6 @@ impl Cluster for RaftCluster {
     }
 
     fn invariants(&self, _: &Parameters) -> Vec<Box<dyn Invariant>> {
-        vec![Box::<Promises>::default()]
+        vec![Box::<Promises>::default(), Box::<Copies>::default()]
     }
 }

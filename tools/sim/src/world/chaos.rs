@@ -6,10 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message as _;
 use selvage_env::{Crash, Fault, FaultKind};
-use selvage_ordering::{Input, Submission, Ticket, message_size};
-use selvage_proto::common::Envelope;
+use selvage_ordering::{Input, Submission, Ticket};
 
-use super::{Event, NOBODY, World};
+use super::{Event, NOBODY, Seen, World};
 use crate::bugs::Bug;
 use crate::cluster::{config_envelope, nodes_of};
 use crate::journals::rot;
@@ -32,7 +31,10 @@ impl World<'_> {
             true => "forbidden message",
             false => "message",
         };
-        let bytes = self.new_message(kind, size);
+        let bytes = self.new_message(node, kind, size);
+        if self.bug != Some(Bug::MakeUp) || self.dice.chance(950) {
+            self.made(&bytes);
+        }
         // Clients of BFT channels tell several nodes, some of them late.
         if self.cluster.faulty(self.plan.nodes) > 0 && self.dice.chance(300) {
             for other in up.into_iter().filter(|other| *other != node) {
@@ -42,13 +44,6 @@ impl World<'_> {
             }
         }
         self.submit(node, bytes, false);
-    }
-
-    /// A message that no client sent before.
-    pub(super) fn new_message(&mut self, kind: &str, size: usize) -> Bytes {
-        let bytes = self.cluster.message(self.oracle.text(kind, size));
-        self.oracle.sent(bytes.clone());
-        bytes
     }
 
     pub(super) fn submit(&mut self, node: usize, envelope: Bytes, is_config: bool) {
@@ -61,12 +56,18 @@ impl World<'_> {
         let ticket = Ticket(up.next_ticket);
         up.next_ticket += 1;
         up.tickets.insert(ticket, envelope.clone());
+        let message = &envelope;
+        let sequence = up.parameters.sequence;
+        self.watch(&Seen::HandedIn { message });
         let submission = Submission {
             ticket,
             size: envelope.len() as u32,
             envelope,
-            sequence: up.parameters.sequence,
+            sequence,
         };
+        if self.bug == Some(Bug::HandInTwice) {
+            self.input(node, Input::Order(submission.clone()));
+        }
         let input = match is_config {
             true => Input::Configure(submission),
             false => Input::Order(submission),
@@ -96,13 +97,12 @@ impl World<'_> {
         let disk = self.nodes[node].disk.clone();
         let at = disk.operations() + self.dice.below(12);
         if self.dice.chance(self.plan.full_disks) {
-            disk.set_fault(Some(Fault {
-                at,
-                kind: FaultKind::Full,
-                sticky: false,
-            }));
-            let after = self.dice.between(10, 500) * MS;
-            self.schedule(after, node, Event::Room);
+            // Some are full for long, whatever the node does meanwhile.
+            let longest = [500, 10_000][self.dice.below(2) as usize];
+            let after = self.dice.between(10, longest) * MS;
+            self.troubles.full += 1;
+            self.nodes[node].fill_disk(Some(at));
+            self.schedule(after, NOBODY, Event::Room(node));
         } else if self.dice.chance(500) {
             disk.set_fault(Some(Fault {
                 at,
@@ -131,6 +131,10 @@ impl World<'_> {
         node.life += 1;
         node.torn |= matches!(how, Crash::Torn(_));
         node.disk = Arc::new(node.disk.crash(how));
+        if node.full {
+            node.fill_disk(Some(0));
+        }
+        self.crash_peer(index, how);
         self.spoil(index);
         self.schedule(after, index, Event::Start);
     }
@@ -186,17 +190,26 @@ impl World<'_> {
         let Some(up) = &self.nodes[node].up else {
             return;
         };
-        let Some(members) = self.changed(nodes_of(&up.parameters)) else {
+        if let Some(members) = self.changed(nodes_of(&up.parameters)) {
+            self.configure(node, &members);
+        }
+    }
+
+    /// An administrator gives a node a configuration with these consenters.
+    pub(super) fn configure(&mut self, node: usize, members: &[usize]) {
+        let Some(up) = &self.nodes[node].up else {
             return;
         };
-        let sequence = up.parameters.sequence + 1;
-        let parameters = self.cluster.parameters(sequence, &members);
-        let envelope: Envelope = config_envelope(&parameters);
-        debug_assert!(message_size(&envelope) > 0);
-        let bytes = Bytes::from(envelope.encode_to_vec());
-        self.oracle.sent(bytes.clone());
+        let sequence = match self.bug {
+            Some(Bug::OldSequence) => up.parameters.sequence,
+            _ => up.parameters.sequence + 1,
+        };
+        let parameters = self.cluster.parameters(sequence, members);
+        let bytes = Bytes::from(config_envelope(&parameters).encode_to_vec());
+        self.made(&bytes);
         self.submit(node, bytes, true);
     }
+
     /// What an administrator makes of the consenters: one comes, or one goes. One whose journal was
     /// damaged is taken out, and comes back under another name.
     fn changed(&self, mut members: Vec<usize>) -> Option<Vec<usize>> {

@@ -135,6 +135,7 @@ impl World<'_> {
             self.note((*byte).into());
         }
         self.see(node, &Seen::Stored { node, block });
+        self.deliver(node);
         let first = self.nodes.iter().all(|n| n.reported <= number);
         let Some(up) = &mut self.nodes[node].up else {
             return;

@@ -2,7 +2,7 @@
 
 use selvage_ordering::{Decision, Effect, Input, JournalWrite, Member, Submission, Ticket};
 
-use super::{Event, World};
+use super::{Event, Seen, World};
 use crate::bugs::Bug;
 use crate::cluster::node_at;
 use crate::oracle::Fate;
@@ -137,6 +137,9 @@ impl World<'_> {
             && !lies
         {
             self.oracle.told(&bytes, fate);
+            if fate == Fate::Accepted {
+                self.watch(&Seen::Accepted { message: &bytes });
+            }
         }
     }
 

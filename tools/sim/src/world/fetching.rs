@@ -40,8 +40,12 @@ impl World<'_> {
             let Some(up) = &mut self.nodes[node].up else {
                 return;
             };
-            if up.store_fetched(block).is_err() {
-                return self.crash(node);
+            match up.store_fetched(block) {
+                Ok(()) => {}
+                Err(error) if error.is_full() && !error.is_fatal() => {
+                    return self.schedule(100 * MS, node, Event::Fetch);
+                }
+                Err(_) => return self.crash(node),
             }
             self.fetched(node, block);
             if self.bug != Some(Bug::SkipFetched) {
@@ -77,6 +81,7 @@ impl World<'_> {
     /// has not heard of a leader for long looks whether it still is one.
     pub(super) fn follow(&mut self, node: usize) {
         self.schedule(300 * MS, node, Event::Follow);
+        self.weigh(node);
         let Some(up) = &self.nodes[node].up else {
             return;
         };
@@ -116,8 +121,11 @@ impl World<'_> {
             let Some(up) = &mut self.nodes[node].up else {
                 return;
             };
-            if up.store_fetched(block).is_err() {
-                return self.crash(node);
+            match up.store_fetched(block) {
+                Ok(()) => {}
+                // Later.
+                Err(error) if error.is_full() && !error.is_fatal() => return,
+                Err(_) => return self.crash(node),
             }
             self.fetched(node, block);
         }
@@ -149,6 +157,7 @@ impl World<'_> {
         self.troubles.fetched += 1;
         self.nodes[node].reported = block.number() + 1;
         self.see(node, &Seen::Stored { node, block });
+        self.deliver(node);
     }
 
     /// Whether a node hears another.
@@ -174,25 +183,24 @@ impl World<'_> {
         })
     }
 
-    /// Lets in the consenters of newer configurations: one of them may lead by now, and its messages
+    /// Lets in the consenters of a newer configuration: one of them may lead by now, and its messages
     /// are the only way to learn of it.
     fn learn_members(&mut self, node: usize) {
         let me = self.nodes[node].identity;
-        let mut known = Vec::new();
-        for other in &self.nodes {
-            if other.index != node && !self.hears(node, other.index) {
-                continue;
-            }
-            let Some(up) = &other.up else { continue };
-            let Ok(Some(newest)) = up.store.last_block() else {
-                continue;
-            };
-            let ids = (0..self.identities).filter(|n| *n != me).filter_map(|n| {
-                let id = self.cluster.id_of(&newest, &up.parameters, n)?;
-                Some((id, n))
-            });
-            known.extend(ids);
-        }
+        let height = |slot: &Node| slot.up.as_ref().map_or(0, |up| up.store.height());
+        let others = self.nodes.iter().filter(|n| self.hears(node, n.index));
+        let newer = others.filter(|n| height(n) > height(&self.nodes[node]));
+        let Some(up) = newer.max_by_key(|n| height(n)).and_then(|n| n.up.as_ref()) else {
+            return;
+        };
+        let Ok(Some(newest)) = up.store.last_block() else {
+            return;
+        };
+        let ids = (0..self.identities).filter(|n| *n != me).filter_map(|n| {
+            let id = self.cluster.id_of(&newest, &up.parameters, n)?;
+            Some((id, n))
+        });
+        let known: Vec<(u64, usize)> = ids.collect();
         if let Some(up) = &mut self.nodes[node].up {
             up.members.extend(known);
         }

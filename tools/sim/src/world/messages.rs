@@ -4,10 +4,12 @@ use bytes::Bytes;
 use selvage_ordering::{Input, Submission};
 
 use super::{Event, NOBODY, Seen, World};
-use crate::bugs::{self, Bug};
+use crate::bugs::Bug;
 use crate::liars::{Liar, babble, is_forbidden, speak};
 use crate::scenario::MS;
 
+/// How long a link takes to find that it is broken.
+const UNREACHABLE_AFTER: u64 = 20 * MS;
 /// Old messages that liars may repeat.
 const OVERHEARD: usize = 200;
 
@@ -16,17 +18,13 @@ impl World<'_> {
         let Some(up) = &self.nodes[node].up else {
             return;
         };
-        // Who is no member is not let in.
-        let mut members = up.members.iter();
+        // Who is no member is not let in. Whoever came back is known by the newest number.
+        let mut members = up.members.iter().rev();
         let Some((id, _)) = members.find(|(_, member)| **member == from) else {
             return;
         };
         let from = *id;
         self.note(message.len() as u64);
-        let message = match self.bug {
-            Some(Bug::CommitWithoutQuorum) => bugs::overrate(&mut self.acknowledged, node, message),
-            _ => message,
-        };
         self.input(node, Input::Receive { from, message });
     }
 
@@ -40,6 +38,8 @@ impl World<'_> {
         if !self.passes(node, &submission.envelope) {
             return;
         }
+        let message = &submission.envelope;
+        self.watch(&Seen::HandedIn { message });
         let input = Input::Forwarded {
             submission,
             is_config,
@@ -93,7 +93,28 @@ impl World<'_> {
                 }
             }
             self.post(node, target, message.clone());
+            self.note_lost(node, target, to);
         }
+    }
+
+    /// A link that is cut or ends at a node that is down says so; once until the engine has heard.
+    fn note_lost(&mut self, node: usize, target: usize, to: u64) {
+        let (from, identity) = (self.nodes[node].identity, self.nodes[target].identity);
+        let linked = self.network.passes(from, identity) && self.nodes[target].up.is_some();
+        let Some(up) = &mut self.nodes[node].up else {
+            return;
+        };
+        if !linked && up.unreachable.insert(to) {
+            self.schedule(UNREACHABLE_AFTER, node, Event::Unreachable(to));
+        }
+    }
+
+    /// An engine hears that something could not be sent.
+    pub(super) fn miss(&mut self, node: usize, id: u64) {
+        if let Some(up) = &mut self.nodes[node].up {
+            up.unreachable.remove(&id);
+        }
+        self.input(node, Input::Unreachable { id });
     }
 
     fn post(&mut self, node: usize, target: usize, message: Bytes) {

@@ -1,6 +1,12 @@
 //! The second phase: everything heals, and the cluster has to get going again.
 
-use super::{Event, Failure, World};
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use selvage_proto::common::{Block, BlockMetadataIndex};
+use selvage_proto::peer::TxValidationCode;
+
+use super::{Event, Failure, Seen, World};
 use crate::network::Faults;
 use crate::node::Node;
 use crate::oracle::Fate;
@@ -11,51 +17,53 @@ impl World<'_> {
     pub(super) fn heal_everything(&mut self) -> Result<(), Failure> {
         self.chaos = false;
         self.network.heal();
+        self.network.keep_apart([]);
         self.network.faults = Faults::NONE;
         self.plan.disk_delay = MS;
         for node in 0..self.nodes.len() {
-            self.nodes[node].disk.set_fault(None);
+            self.nodes[node].fill_disk(None);
             if self.nodes[node].up.is_none() {
                 self.schedule(MS, node, Event::Start);
             }
         }
+        let (at, election) = (self.now, self.cluster.election());
+        self.watch(&Seen::Healed { at, election });
         // Slow messages of the bad times arrive, and an election happens.
-        let until = self.now + 3 * self.cluster.election() + 10 * 40 * MS;
-        self.run_until(until)
+        self.run_until(at + 3 * election)
     }
 
-    /// Every consenter takes new messages within ten elections, all of them come to the same
-    /// blocks, and nothing that was accepted is missing.
+    /// Every consenter takes new messages and all of them come to the same blocks, before an
+    /// invariant finds it to be too late.
     pub(super) fn recover(&mut self) -> Result<(), Failure> {
-        let deadline = self.now + 10 * self.cluster.election();
-        while self.consenters().iter().any(|(_, ready)| !ready) && self.now < deadline {
-            self.run_until(self.now + 100 * MS)?;
+        while let Some((node, _)) = self.consenters().iter().find(|(_, ready)| !ready) {
+            self.wait(&format!("the engine of node {node} does not run"))?;
         }
-        let deadline = self.now + 10 * self.cluster.election();
         let mut probes = Vec::new();
         for (node, _) in self.consenters() {
             for _ in 0..3 {
-                let bytes = self.new_message("message", 50);
-                self.submit(node, bytes.clone(), false);
-                probes.push((node, bytes));
+                let message = self.new_message(node, "message", 50);
+                self.made(&message);
+                self.submit(node, message.clone(), false);
+                probes.push((node, message));
             }
         }
-        while self.now < deadline {
-            self.run_until(self.now + 100 * MS)?;
-            let done = |bytes| self.oracle.fate(bytes) == Some(Fate::Accepted);
-            if !probes.is_empty() && probes.iter().all(|(_, bytes)| done(bytes)) && self.level() {
-                return self.check_accepted();
+        loop {
+            let open = |bytes: &Bytes| self.oracle.fate(bytes) != Some(Fate::Accepted);
+            let missing = probes.iter().filter(|(_, bytes)| open(bytes));
+            let nodes: BTreeSet<usize> = missing.map(|(node, _)| *node).collect();
+            if nodes.is_empty() && !probes.is_empty() && self.level() {
+                return Ok(());
             }
+            let heights = self.heights();
+            self.wait(&format!(
+                "messages at nodes {nodes:?} are not accepted; heights {heights:?}"
+            ))?;
         }
-        let missing = probes
-            .iter()
-            .filter(|(_, bytes)| self.oracle.fate(bytes) != Some(Fate::Accepted));
-        let nodes: Vec<usize> = missing.map(|(node, _)| *node).collect();
-        let heights = self.heights();
-        Err(self.failed(
-            "liveness",
-            format!("messages at nodes {nodes:?} not accepted after healing; heights {heights:?}"),
-        ))
+    }
+
+    fn wait(&mut self, why: &str) -> Result<(), Failure> {
+        self.watch(&Seen::Waiting { at: self.now, why });
+        self.run_until(self.now + 100 * MS)
     }
 
     /// Nodes that have to come back.
@@ -96,40 +104,60 @@ impl World<'_> {
         heights.iter().all(|height| *height == heights[0])
     }
 
-    fn failed(&self, invariant: &'static str, what: String) -> Failure {
-        Failure {
-            invariant,
-            what,
-            at: self.now,
+    /// Reads back what there is, and shows it.
+    pub(super) fn settle(&mut self) -> Result<(), Failure> {
+        let sound: Vec<usize> = self.sound().map(|node| node.index).collect();
+        for (place, node) in sound.into_iter().enumerate() {
+            let Some(up) = &self.nodes[node].up else {
+                continue;
+            };
+            let blocks = (0..up.store.height()).map(|number| up.store.block(number));
+            let blocks: Vec<Block> = blocks.collect::<Result<_, _>>().map_err(|error| Failure {
+                invariant: "durability",
+                what: format!("a block of node {node} cannot be read: {error}"),
+                at: self.now,
+            })?;
+            if place == 0 {
+                self.count_copies(&blocks);
+            }
+            let blocks = blocks.as_slice();
+            self.watch(&Seen::Settled { node, blocks });
+            let height = self.peers[node].height();
+            match self.peers[node].state() {
+                Ok(digest) => {
+                    let digest = &digest;
+                    self.watch(&Seen::State {
+                        node,
+                        height,
+                        digest,
+                    });
+                }
+                Err(reason) => self.watch(&Seen::Stuck {
+                    node,
+                    reason: &reason,
+                }),
+            }
+            if place == 0 {
+                self.count_invalid(node);
+            }
         }
+        self.failure.take().map_or(Ok(()), Err)
     }
 
-    /// Accepted messages are in the chain on every node.
-    fn check_accepted(&self) -> Result<(), Failure> {
-        for node in self.sound() {
-            let Some(up) = &node.up else { continue };
-            let mut inside = std::collections::BTreeSet::new();
-            for number in 0..up.store.height() {
-                let block = up.store.block(number).map_err(|error| {
-                    self.failed(
-                        "durability",
-                        format!("block {number} is unreadable: {error}"),
-                    )
-                })?;
-                inside.extend(block.envelopes().iter().cloned());
-            }
-            if let Some(lost) = self
-                .oracle
-                .with(Fate::Accepted)
-                .find(|bytes| !inside.contains(*bytes))
-            {
-                let text = String::from_utf8_lossy(&lost[..lost.len().min(20)]).into_owned();
-                return Err(self.failed(
-                    "acknowledged",
-                    format!("{text:?} was accepted and is not on node {}", node.index),
-                ));
-            }
-        }
-        Ok(())
+    fn count_copies(&mut self, blocks: &[Block]) {
+        let envelopes = || blocks.iter().flat_map(|block| block.envelopes());
+        let once: BTreeSet<&Bytes> = envelopes().collect();
+        self.troubles.repeated = (envelopes().count() - once.len()) as u64;
+    }
+
+    fn count_invalid(&mut self, node: usize) {
+        let peer = &self.peers[node];
+        let blocks = (0..peer.height()).filter_map(|number| peer.block(number));
+        let valid = TxValidationCode::Valid as u8;
+        let invalid = blocks.map(|block| {
+            let codes = block.metadata_slot(BlockMetadataIndex::TransactionsFilter);
+            codes.iter().filter(|code| **code != valid).count() as u64
+        });
+        self.troubles.invalid = invalid.sum();
     }
 }
