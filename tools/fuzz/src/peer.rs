@@ -275,7 +275,7 @@ impl Peer {
         drop(guard);
         let peer = Self {
             runtime,
-            endorser: EndorserService::new(endorser).into_service(),
+            endorser: EndorserService::new(endorser, "peer").into_service(),
             gateway: GatewayService::new(gateway).into_service(),
             discovery: DiscoveryService::new(planner, settings).into_service(),
             deliver: DeliverServer::new(deliver),

@@ -186,7 +186,7 @@ pub enum UpdateError {
         /// Whose signatures would satisfy the policy.
         missing: String,
         /// What the policy said.
-        source: selvage_identity::PolicyError,
+        source: Box<selvage_identity::PolicyError>,
     },
     /// The write set lists an element that its group does not contain.
     #[error("writeset contained key {0} which did not appear in proposed config")]
@@ -414,7 +414,7 @@ fn check_delta(
                 policy: path,
                 signers: describe_signers(current.msp_manager(), signatures, &signers),
                 missing: policy.missing(&signers),
-                source,
+                source: Box::new(source),
             })?;
     }
     Ok(())

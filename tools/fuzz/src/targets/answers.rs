@@ -98,6 +98,7 @@ impl Station {
             max_pause: LONG,
             idle: LONG,
             best_effort: false,
+            refused: None,
         };
         let mut taken = Vec::new();
         let ended = self.runtime.block_on(async {
