@@ -99,13 +99,25 @@ pub fn told(text: &str, cause: &str, remedy: &str) -> Told {
 /// # Panics
 /// When no line does.
 pub async fn in_log(service: &Service, cause: &str, remedy: &str) -> Told {
+    any_in_log(service, &[(cause, remedy)]).await
+}
+
+/// As [`in_log`] where it is a matter of luck which node is the first to meet a fault.
+///
+/// # Panics
+/// When no line names one of these causes with its remedy.
+pub async fn any_in_log(service: &Service, pairs: &[(&str, &str)]) -> Told {
     let find = || {
         let logs = service.logs();
-        let mut lines = logs.lines();
-        let found = lines.find(|line| line.contains(cause) && line.contains(remedy));
-        found.map(str::to_owned)
+        logs.lines().find_map(|line| {
+            let named =
+                |(cause, remedy): &&(&str, &str)| line.contains(cause) && line.contains(remedy);
+            let pair = pairs.iter().find(named)?;
+            Some((line.to_owned(), *pair))
+        })
     };
-    let what = format!("a line of a log with {cause:?} and {remedy:?}");
+    let what = format!("a line of a log with one of {pairs:?}");
     wait_for(&what, async || find().is_some()).await;
-    told(&find().unwrap_or_default(), cause, remedy)
+    let (line, (cause, remedy)) = find().unwrap_or_default();
+    told(&line, cause, remedy)
 }

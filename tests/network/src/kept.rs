@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use selvage_client::{ClientError, Committed};
 
-use crate::{Service, wait_for};
+use crate::{Service, same_chain_everywhere};
 
 impl Service {
     /// Has the sample chaincode write a value, and remembers it when that is acknowledged.
@@ -33,23 +33,13 @@ impl Service {
     }
 
     /// Reads everything acknowledged back from every peer, after all of them have come to the same
-    /// newest block.
+    /// height with the same blocks.
     ///
     /// # Panics
     /// When something is missing or different, or the peers do not come together.
     pub async fn check_nothing_lost(&self) {
-        let channel = &self.said().channel;
-        let peers = self.peers().await;
-        assert!(peers.len() > 1, "there is nobody to compare with");
-        let agree = async || {
-            let mut seen = Vec::new();
-            for peer in &peers {
-                let info = peer.channel_info(channel).await;
-                seen.push(info.map(|i| (i.height, i.current_block_hash)).ok());
-            }
-            seen[0].is_some() && seen.iter().all(|one| *one == seen[0])
-        };
-        wait_for("peers at the same newest block", agree).await;
+        let height = same_chain_everywhere(self).await;
+        let (channel, peers) = (&self.said().channel, self.peers().await);
         let acknowledged = self.acknowledged();
         for peer in &peers {
             for (key, value) in &acknowledged {
@@ -60,7 +50,7 @@ impl Service {
             }
         }
         println!(
-            "    {} acknowledged keys are on {} peers",
+            "    {} acknowledged keys are on {} peers, with the same {height} blocks",
             acknowledged.len(),
             peers.len()
         );

@@ -26,7 +26,7 @@ mod site;
 mod volume;
 
 pub use api::Api;
-pub use cases::{Case, Told, in_log, run_cases, says, told};
+pub use cases::{Case, Told, any_in_log, in_log, run_cases, says, told};
 pub use contract::{PACKAGE_JSON, index_js};
 pub use load::{Load, same_chain_everywhere};
 pub use nodes::{

@@ -27,6 +27,10 @@ pub(super) const NOT_ORDERED: &str = "no orderer took the transaction: see wheth
                                       and what their logs say, and submit the same transaction \
                                       again; it is committed once at most";
 
+/// A peer could not be asked.
+pub(super) const NOT_ANSWERED: &str = "this peer does not answer: see whether it runs and what its \
+                                       log says, and try again";
+
 /// Too few peers are known for what a policy asks.
 pub(super) const TOO_FEW_PEERS: &str = "the endorsement policy asks for peers that this gateway does \
                                         not know of: see whether those organisations' peers run, \

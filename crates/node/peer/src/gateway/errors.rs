@@ -29,7 +29,7 @@ impl CallError {
     pub(crate) fn unanswered(text: impl Into<String>) -> Self {
         Self::Unavailable {
             text: text.into(),
-            advice: None,
+            advice: Some(advice::NOT_ANSWERED.to_owned()),
         }
     }
 }
@@ -166,7 +166,10 @@ mod tests {
             Ok(response(500, text, b"")),
             Some((Code::Aborted, text, true, true)),
         );
-        let gone = Err(CallError::unanswered("gone"));
+        let gone = Err(CallError::Unavailable {
+            text: "gone".into(),
+            advice: None,
+        });
         check(gone, Some((Code::Unavailable, "gone", true, true)));
         let refused = Err(CallError::Refused {
             text: "no".into(),

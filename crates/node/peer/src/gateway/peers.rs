@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use selvage_net::services::endorser_client::EndorserClient;
+use selvage_net::tonic::Code;
 use selvage_net::tonic::transport::Channel;
 use selvage_net::{MAX_MESSAGE_BYTES, connect};
 use selvage_proto::peer::{ChaincodeInterest, ProposalResponse, SignedProposal};
@@ -127,9 +128,10 @@ impl Gateway {
         let response = match answer {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(status)) => {
-                return Err(CallError::Unavailable {
-                    text: go_text(&status),
-                    advice: advice_of(&status),
+                let text = go_text(&status);
+                return Err(match advice_of(&status) {
+                    None if status.code() == Code::Unavailable => CallError::unanswered(text),
+                    advice => CallError::Unavailable { text, advice },
                 });
             }
             Err(_) => {
