@@ -132,24 +132,38 @@ impl Registrar {
         let registrar = Arc::new(registrar);
         for name in registrar.shared.joins().map_err(usable)? {
             if !registrar.names().contains(&name) {
-                registrar.resume_onboarding(&name)?;
+                registrar.resume_onboarding(&name);
             }
         }
         Ok(registrar)
     }
 
-    fn resume_onboarding(self: &Arc<Self>, name: &str) -> Result<(), OrdererError> {
-        let failed = |source| OrdererError::Channel {
-            channel: name.to_owned(),
-            source: Box::new(source),
-        };
-        let join = self.shared.join_block(name).map_err(failed)?;
-        let number = join.number();
-        let config = verify_config_block(&join)
-            .map_err(|source| failed(ChainError::Config { number, source }))?;
-        tracing::info!(channel = name, "going on with the join at block [{number}]");
-        self.begin_onboarding(name, config);
-        Ok(())
+    fn resume_onboarding(self: &Arc<Self>, name: &str) {
+        let resumed = self.shared.join_block(name).and_then(|join| {
+            let number = join.number();
+            let config = verify_config_block(&join)
+                .map_err(|source| ChainError::Config { number, source })?;
+            Ok((number, config))
+        });
+        match resumed {
+            Ok((number, config)) => {
+                tracing::info!(channel = name, "going on with the join at block [{number}]");
+                self.begin_onboarding(name, config);
+            }
+            Err(error) => self.set_aside(name, &error),
+        }
+    }
+
+    /// Keeps a channel out of service whose files cannot be used; the others are served.
+    fn set_aside(&self, name: &str, error: &ChainError) {
+        let reason = format!(
+            "channel {name} cannot be opened: {}; the other channels are served; take this orderer \
+             out of the channel's consenters if it is one, remove the channel here and join it again",
+            in_full(error)
+        );
+        tracing::error!(channel = name, "{reason}");
+        self.heights.remove(&[name]);
+        self.damaged.write().insert(name.to_owned(), reason);
     }
 
     fn begin_onboarding(self: &Arc<Self>, id: &str, config: ChannelConfig) {
@@ -190,15 +204,7 @@ impl Registrar {
                     })
             }
             Err(error) if error.is_damage() => {
-                let reason = format!(
-                    "channel {name} cannot be opened: {}; the other channels are served; take this \
-                     orderer out of the channel's consenters if it is one, remove the channel here \
-                     and join it again",
-                    in_full(&error)
-                );
-                tracing::error!(channel = name, "{reason}");
-                self.heights.remove(&[name]);
-                self.damaged.write().insert(name.to_owned(), reason);
+                self.set_aside(name, &error);
                 Ok(())
             }
             Err(source) => Err(OrdererError::Channel {
@@ -334,6 +340,8 @@ impl Registrar {
             return self.info(&id).ok_or(ManageError::Unknown);
         }
         let chain = self.open_first(&id, &block)?;
+        self.serve(&chain);
+        (self.shared.config_changed)();
         Ok(ChannelInfo::of(&chain))
     }
 
@@ -349,23 +357,34 @@ impl Registrar {
             let own = all.iter().find(|(_, other)| Arc::ptr_eq(other, onboarding));
             own.map(|(id, _)| id.clone())
         };
-        // It may have been removed meanwhile.
-        if let Some(id) = id {
-            self.open_first(&id, genesis)?;
-            self.onboarding.write().remove(&id);
+        let Some(id) = id else { return Ok(()) };
+        let chain = self.open_first(&id, genesis)?;
+        // Whoever takes it out waits until it is one or the other. Where that was done already, its
+        // files are deleted next.
+        let removing = self.removing.read();
+        let waits = self.onboarding.read().contains_key(&id);
+        if !waits {
+            chain.stop();
+            self.heights.remove(&[&id]);
+            return Ok(());
         }
+        self.serve(&chain);
+        self.onboarding.write().remove(&id);
+        drop(removing);
+        (self.shared.config_changed)();
         Ok(())
+    }
+
+    fn serve(&self, chain: &Arc<Chain>) {
+        let id = chain.id().to_owned();
+        self.chains.write().insert(id, chain.clone());
     }
 
     fn open_first(&self, id: &str, genesis: &Block) -> Result<Arc<Chain>, ManageError> {
         let dir = self.folder.join(id);
         let gauge = self.heights.with(&[id]);
         match Chain::create(id, &dir, genesis, self.shared.clone(), gauge) {
-            Ok(chain) => {
-                self.chains.write().insert(id.to_owned(), chain.clone());
-                (self.shared.config_changed)();
-                Ok(chain)
-            }
+            Ok(chain) => Ok(chain),
             Err(error) => {
                 self.heights.remove(&[id]);
                 if let Err(error) = self.shared.env.disk.remove_dir_all(&dir) {

@@ -1,5 +1,7 @@
 //! Joins with a later block than the first: answered at once, carried out when the others can be asked.
 
+use std::time::Duration;
+
 use prost::Message;
 use selvage_channel::ChannelConfig;
 use selvage_proto::common::{Envelope, Status};
@@ -79,6 +81,59 @@ async fn a_join_waits_for_orderers_that_are_away() {
     cluster.becomes(3, CONSENTS).await;
     cluster.order(3, b"through the new one").await;
     cluster.level(&[0, 1, 2, 3]).await;
+    cluster.stop_all().await;
+}
+
+/// Whenever it is taken back, nothing of it is left, and nothing comes back later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_can_be_taken_back_at_any_moment() {
+    let mut cluster = Cluster::new(Consensus::Raft, 4, 3);
+    cluster.founded(3).await;
+    cluster.raft_consenters(0, &[0, 1, 2, 3]).await;
+    let blocks = cluster.level(&[0, 1, 2]).await;
+    let join = newest_config(&blocks).clone();
+    cluster.start(3).await;
+    for pause in 0..30 {
+        cluster.join(3, &join).await;
+        tokio::time::sleep(Duration::from_millis(pause * 4)).await;
+        let admin = cluster.admin_api(3);
+        assert_eq!(ask(admin, "DELETE").await.0, 204, "after {pause}");
+        assert_eq!(ask(admin, "GET").await.0, 404, "after {pause}");
+        let folder = cluster.world.path("ledger3/chains/trade");
+        assert!(!crate::world::exists(&folder), "after {pause}");
+    }
+    cluster.join(3, &join).await;
+    cluster.becomes(3, CONSENTS).await;
+    cluster.order(3, b"in the end").await;
+    cluster.level(&[0, 1, 2, 3]).await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_join_is_set_aside() {
+    let mut cluster = Cluster::new(Consensus::Raft, 4, 3);
+    cluster.founded(3).await;
+    cluster.raft_consenters(0, &[0, 1, 2, 3]).await;
+    let blocks = cluster.level(&[0, 1, 2]).await;
+    let join = newest_config(&blocks).clone();
+    for node in 0..3 {
+        cluster.stop(node).await;
+    }
+    cluster.start(3).await;
+    cluster.join(3, &join).await;
+    cluster.stop(3).await;
+    let file = cluster.world.path("wal3/trade/join");
+    let bytes = std::fs::read(&file).unwrap();
+    for left in [0, bytes.len() / 2] {
+        std::fs::write(&file, &bytes[..left]).unwrap();
+        cluster.start(3).await;
+        cluster.becomes(3, "\"status\":\"failed\"").await;
+        cluster.stop(3).await;
+    }
+    cluster.start(3).await;
+    assert_eq!(ask(cluster.admin_api(3), "DELETE").await.0, 204);
+    assert_eq!(ask(cluster.admin_api(3), "GET").await.0, 404);
+    cluster.join(3, &join).await;
     cluster.stop_all().await;
 }
 
