@@ -7,7 +7,7 @@ use super::{Invariant, Seen};
 /// every run prints, and below what comes of forgetting nothing.
 const CLIENTS: usize = 2 * crate::cluster::MAX_WAITING;
 const JOURNAL: u64 = 300_000;
-const WRITES: usize = 300;
+const WRITES: usize = 1_000;
 /// For each node of the cluster.
 const ON_THE_WAY: usize = 2_000;
 
