@@ -124,25 +124,25 @@ impl std::ops::Deref for UpOptions {
 /// What network is made, when there is none yet.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct NetworkOptions {
-    /// How blocks are agreed on
-    #[arg(long, value_enum, default_value = "solo")]
-    pub(crate) consensus: Consensus,
+    /// How blocks are agreed on [default: solo]
+    #[arg(long, value_enum)]
+    pub(crate) consensus: Option<Consensus>,
     /// Ordering nodes [default: 1 with solo, 3 with raft, 4 with bft]
     #[arg(long, value_name = "N")]
     pub(crate) orderers: Option<u32>,
-    /// Organisations, one peer each
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) orgs: u32,
-    /// Signatures
-    #[arg(long, value_enum, default_value = "ecdsa")]
-    pub(crate) sign: Sign,
-    /// Sample chaincode to install
-    #[arg(long, value_enum, default_value = "node")]
-    pub(crate) chaincode: Sample,
+    /// Organisations, one peer each [default: 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) orgs: Option<u32>,
+    /// Signatures [default: ecdsa]
+    #[arg(long, value_enum)]
+    pub(crate) sign: Option<Sign>,
+    /// Sample chaincode to install [default: node]
+    #[arg(long, value_enum)]
+    pub(crate) chaincode: Option<Sample>,
     /// Whether the organisational unit in a certificate gives its role, as in Fabric's samples;
-    /// without, any certificate of an organisation's authority is a member
-    #[arg(long, value_name = "true|false", default_value_t = true, action = ArgAction::Set)]
-    pub(crate) node_ous: bool,
+    /// without, any certificate of an organisation's authority is a member [default: true]
+    #[arg(long, value_name = "true|false", action = ArgAction::Set)]
+    pub(crate) node_ous: Option<bool>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -224,9 +224,9 @@ mod tests {
             panic!("another command");
         };
         assert!(up.detach && up.json);
-        assert_eq!(up.network.orgs, 3);
-        assert_eq!(up.network.chaincode, Sample::None);
-        assert!(!up.network.node_ous);
+        assert_eq!(up.network.orgs, Some(3));
+        assert_eq!(up.network.chaincode, Some(Sample::None));
+        assert_eq!(up.network.node_ous, Some(false));
         assert_eq!(up.network.orderers, None);
         assert!(parse("selvage up --consensus raft --orderers 5").is_ok());
         assert!(parse("selvage up --consensus pow").is_err());

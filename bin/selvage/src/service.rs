@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use selvage_manager::control::{self, Running};
 use selvage_manager::{
-    CancellationToken, DataDir, LOG_FILE, Manager, ManagerError, Portal, Programs, Sample,
-    Settings, UpAnswer, UpRequest, UpTurn, holder, is_held, shell,
+    CancellationToken, DataDir, LOG_FILE, Manager, ManagerError, NO_CHAINCODE, Portal, Programs,
+    Sample, Settings, UpAnswer, UpRequest, UpTurn, holder, is_held, shell,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -56,25 +56,26 @@ pub(crate) fn progress(line: String) {
 }
 
 fn request(options: NetworkOptions) -> UpRequest {
+    let consensus = |consensus| match consensus {
+        Consensus::Solo => "solo",
+        Consensus::Raft => "etcdraft",
+        Consensus::Bft => "SFLIC",
+    };
+    let sign = |sign| match sign {
+        Sign::Ecdsa => "ECDSA",
+        Sign::Sm2 => "sm2",
+    };
+    let chaincode = |sample| match sample {
+        options::Sample::Node => "node",
+        options::Sample::Go => "go",
+        options::Sample::None => NO_CHAINCODE,
+    };
     UpRequest {
         orgs: options.orgs,
-        consensus: match options.consensus {
-            Consensus::Solo => "solo",
-            Consensus::Raft => "etcdraft",
-            Consensus::Bft => "SFLIC",
-        }
-        .to_owned(),
+        consensus: options.consensus.map(consensus).map(str::to_owned),
         orderers: options.orderers,
-        sign_algorithm: match options.sign {
-            Sign::Ecdsa => "ECDSA",
-            Sign::Sm2 => "sm2",
-        }
-        .to_owned(),
-        chaincode: match options.chaincode {
-            options::Sample::Node => Some("node".to_owned()),
-            options::Sample::Go => Some("go".to_owned()),
-            options::Sample::None => None,
-        },
+        sign_algorithm: options.sign.map(sign).map(str::to_owned),
+        chaincode: options.chaincode.map(chaincode).map(str::to_owned),
         node_ous: options.node_ous,
     }
 }

@@ -69,6 +69,12 @@ async fn up_makes_as_many_organisations_as_asked() {
         let nodes = nodes_of(service.folder());
         let count = |kind: &str| nodes.iter().filter(|n| n.kind == kind).count();
         assert_eq!((count("orderer"), count("peer")), (1, orgs), "{nodes:?}");
+        // Nobody is told that it is not the usual network who did not ask for that.
+        for (asked, told) in [(&[][..], false), (&["--orgs", "2"], true)] {
+            let again = up_in(service.folder(), asked);
+            let said = String::from_utf8_lossy(&again.stderr);
+            assert_eq!(said.contains("stays as it was made"), told, "{said}");
+        }
         let config = config_of(&service).await;
         assert_eq!(config.application().unwrap().orgs().len(), orgs);
         let put = service.call("Put", &["organisations", &orgs.to_string()]);

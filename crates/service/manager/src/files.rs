@@ -10,23 +10,26 @@ use crate::error::ManagerError;
 /// Makes a folder and its parents, for the owner only, durably: what is synced in a folder that
 /// goes with the power is lost with it. An existing folder is left as it is.
 pub(crate) fn make_dir(path: &Path) -> Result<(), ManagerError> {
+    make_durable(path).map_err(|e| ManagerError::file("make the folder", path, e))
+}
+
+fn make_durable(path: &Path) -> std::io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    let fail = |e| ManagerError::file("make the folder", path, e);
     let above = match path.parent() {
         Some(above) if !above.as_os_str().is_empty() => above,
         _ => Path::new("."),
     };
     if above != path {
-        make_dir(above)?;
+        make_durable(above)?;
     }
     match DirBuilder::new().mode(0o700).create(path) {
         // Somebody else made it just now.
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => {}
-        made => made.map_err(fail)?,
+        made => made?,
     }
-    File::open(above).and_then(|d| d.sync_all()).map_err(fail)
+    File::open(above)?.sync_all()
 }
 
 /// As [`make_dir`], without waiting for the disk.

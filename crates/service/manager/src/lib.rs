@@ -52,4 +52,4 @@ pub use portal::Portal;
 pub use sample::{SAMPLE_NAME, SAMPLE_VERSION, Sample};
 pub use selvage_net::CancellationToken;
 pub use service::{LOG_FILE, Manager, Settings};
-pub use up::{GatewayReport, UpAnswer, UpReport, UpRequest};
+pub use up::{GatewayReport, NO_CHAINCODE, UpAnswer, UpReport, UpRequest};

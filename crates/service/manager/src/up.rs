@@ -34,23 +34,27 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long nodes of an instance that is there may take to answer.
 const HEALTHY: Duration = Duration::from_secs(120);
 
-/// What `selvage up` is asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What `selvage up` is asked for. Where it is asked for nothing, a new network is the usual one, and
+/// one that is there is as it should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpRequest {
-    /// Peer organisations, one peer each.
-    pub orgs: u32,
-    /// `solo`, `etcdraft` or `SFLIC`.
-    pub consensus: String,
+    /// Peer organisations, one peer each; two without a word.
+    pub orgs: Option<u32>,
+    /// `solo`, `etcdraft` or `SFLIC`; the first without a word.
+    pub consensus: Option<String>,
     /// Ordering nodes; as many as the consensus usually has without a word.
-    #[serde(default)]
     pub orderers: Option<u32>,
     /// `ECDSA`; the other is refused by the API.
-    pub sign_algorithm: String,
-    /// `node`, `go`, or nothing.
+    pub sign_algorithm: Option<String>,
+    /// `node`, `go`, or [`NO_CHAINCODE`]; the first without a word.
     pub chaincode: Option<String>,
-    /// Whether organisational units in certificates give roles, as in Fabric's samples.
-    pub node_ous: bool,
+    /// Whether organisational units in certificates give roles, as in Fabric's samples; they do
+    /// without a word.
+    pub node_ous: Option<bool>,
 }
+
+/// In the place of a sample chaincode: none.
+pub const NO_CHAINCODE: &str = "NONE";
 
 impl UpRequest {
     /// Whether such a network can be made.
@@ -155,16 +159,19 @@ impl std::fmt::Debug for UpAnswer {
 }
 
 fn body(request: &UpRequest) -> CreateRequestBody {
-    let orgs: Vec<String> = (1..=request.orgs).map(|n| format!("org{n}")).collect();
+    let orgs = 1..=request.orgs.unwrap_or(2);
+    let orgs: Vec<String> = orgs.map(|n| format!("org{n}")).collect();
+    let or = |asked: &Option<String>, usual: &str| asked.clone().unwrap_or(usual.to_owned());
+    let chaincode = or(&request.chaincode, "node");
     CreateRequestBody {
         name: Some(NAME.to_owned()),
         version_type: Some(4),
         fabric_version: Some("2.2".to_owned()),
-        consensus: Some(request.consensus.clone()),
+        consensus: Some(or(&request.consensus, "solo")),
         orderer_node_number: request
             .orderers
             .map(|n| i32::try_from(n).unwrap_or(i32::MAX)),
-        sign_algorithm: Some(request.sign_algorithm.clone()),
+        sign_algorithm: Some(or(&request.sign_algorithm, "ECDSA")),
         enterprise_project_id: Some("0".to_owned()),
         resource_password: Some(random::password()),
         cluster_type: Some("CCE".to_owned()),
@@ -192,8 +199,8 @@ fn body(request: &UpRequest) -> CreateRequestBody {
             max_message_count: Some(500),
             preferred_maxbytes: Some(2),
         }),
-        sample_chaincode: request.chaincode.clone(),
-        node_ous: Some(request.node_ous),
+        sample_chaincode: (chaincode != NO_CHAINCODE).then_some(chaincode),
+        node_ous: Some(request.node_ous.unwrap_or(true)),
         ..CreateRequestBody::default()
     }
 }
@@ -202,12 +209,16 @@ fn body(request: &UpRequest) -> CreateRequestBody {
 fn differs(row: &InstanceRow, request: &UpRequest) -> Option<String> {
     let spec = &row.spec;
     let consensus = spec.consensus.wire();
-    let same = spec.orgs.len() == request.orgs as usize
-        && consensus.eq_ignore_ascii_case(&request.consensus)
+    let chaincode = spec.sample_chaincode.as_deref().unwrap_or(NO_CHAINCODE);
+    let asked = |asked: &Option<String>, is: &str| {
+        let asked = asked.as_deref();
+        asked.is_none_or(|asked| asked.eq_ignore_ascii_case(is))
+    };
+    let same = request.orgs.is_none_or(|n| n as usize == spec.orgs.len())
+        && asked(&request.consensus, consensus)
         && request.orderers.is_none_or(|n| n == spec.orderers)
-        && spec.sample_chaincode == request.chaincode
-        && spec.node_ous == request.node_ous;
-    let chaincode = spec.sample_chaincode.as_deref().unwrap_or("NONE");
+        && asked(&request.chaincode, chaincode)
+        && request.node_ous.is_none_or(|ous| ous == spec.node_ous);
     (!same).then(|| {
         format!(
             "the network in this folder stays as it was made: --consensus {} --orderers {} \
