@@ -21,7 +21,7 @@ fn make_durable(path: &Path) -> std::io::Result<()> {
         Some(above) if !above.as_os_str().is_empty() => above,
         _ => Path::new("."),
     };
-    if above != path {
+    if above != path && !above.exists() {
         make_durable(above)?;
     }
     match DirBuilder::new().mode(0o700).create(path) {

@@ -76,7 +76,7 @@ impl Disk for RealDisk {
             return Ok(());
         }
         let above = parent(path);
-        if above != path {
+        if above != path && !above.exists() {
             self.create_dir_all(above)?;
         }
         match std::fs::create_dir(path) {
