@@ -20,8 +20,8 @@ use selvage_net::tonic::{Code, Request, Response, Status, Streaming};
 use selvage_proto::common::{ChannelHeader, Envelope, Header, OrdererAddresses};
 use selvage_proto::common::{Status as Said, Status::BadRequest, Status::Forbidden};
 use selvage_proto::gateway::{
-    CommitStatusRequest, EndorseRequest, EvaluateRequest, SignedChaincodeEventsRequest,
-    SignedCommitStatusRequest, SubmitRequest,
+    CommitStatusRequest, EndorseRequest, ErrorDetail, EvaluateRequest,
+    SignedChaincodeEventsRequest, SignedCommitStatusRequest, SubmitRequest,
 };
 use selvage_proto::orderer::{BroadcastResponse, ConsensusType, DeliverResponse};
 use selvage_proto::peer::{
@@ -583,7 +583,7 @@ async fn orderers_that_refuse() {
         tell(&lines, status, info);
         let answer = net.submitting().await;
         let refused = said(name, answer, Code::Unavailable, text);
-        let mut details = details(&refused);
+        let mut details = of_orderers(&refused, &addresses);
         details.sort_by(|a, b| a.address.cmp(&b.address));
         let asked: Vec<&String> = details.iter().map(|d| &d.address).collect();
         assert_eq!(asked, addresses.iter().collect::<Vec<_>>(), "{name}");
@@ -594,6 +594,15 @@ async fn orderers_that_refuse() {
     // One that takes it is enough.
     tell(&lines[2..3], Said::Success as i32, "");
     net.submitting().await.unwrap();
+}
+
+/// What these orderers said. What the gateway itself adds is advice, once.
+fn of_orderers(refused: &Status, addresses: &[String]) -> Vec<ErrorDetail> {
+    let details = details(refused).into_iter();
+    let (theirs, own): (Vec<_>, Vec<_>) = details.partition(|d| addresses.contains(&d.address));
+    assert_eq!(own.len(), 1, "{own:?}");
+    assert!(own[0].message.contains("no orderer took"), "{own:?}");
+    theirs
 }
 
 /// The recorded configuration with another consensus and other orderers.
@@ -636,7 +645,7 @@ async fn orderers_of_a_bft_cluster_that_refuse() {
                 quorum requirement";
     let answer = net.submitting().await;
     let refused = said("two refuse", answer, Code::Unavailable, text);
-    let mut told: Vec<_> = details(&refused)
+    let mut told: Vec<_> = of_orderers(&refused, &addresses)
         .into_iter()
         .map(|d| (d.address, d.message))
         .collect();
@@ -663,7 +672,8 @@ async fn orderers_that_do_not_answer() {
     let (net, _, addresses) = with_orderers(&corpus, SHORT).await;
     let check = async |text: &str, count: usize, detail: &str| {
         let refused = said(text, net.submitting().await, Code::Unavailable, text);
-        let said: Vec<String> = details(&refused).into_iter().map(|d| d.message).collect();
+        let said = of_orderers(&refused, &addresses).into_iter();
+        let said: Vec<String> = said.map(|d| d.message).collect();
         assert_eq!(said, vec![detail; count]);
     };
     let text = "no orderers could successfully process transaction";
