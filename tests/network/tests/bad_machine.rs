@@ -344,7 +344,7 @@ async fn kill_9_of_the_manager(service: Arc<Service>) -> Told {
     let told = told(
         &String::from_utf8_lossy(&deployed.stderr),
         "no service runs in",
-        "start it with: selvage up --detach",
+        "up --detach --data",
     );
     // The next one takes over what runs.
     let output = up_in(service.folder(), &[]);
