@@ -316,10 +316,21 @@ impl Cluster {
     pub(crate) async fn raft_consenters(&mut self, by: usize, nodes: &[usize]) {
         let consenters = nodes.iter().map(|n| self.nodes[*n].raft_consenter());
         let consenters: Vec<_> = consenters.collect();
+        let change = |group: &mut ConfigGroup| {
+            raft_metadata(group, |raft| raft.consenters.clone_from(&consenters));
+        };
+        self.reconfigure_with_quorum(by, change).await;
+    }
+
+    /// Changes the consenters of a Raft channel, as soon as those who are needed are known to be
+    /// alive.
+    pub(crate) async fn reconfigure_with_quorum(
+        &mut self,
+        by: usize,
+        change: impl Fn(&mut ConfigGroup),
+    ) {
         for _ in 0..200 {
-            let consenters = consenters.clone();
-            let change = |group: &mut _| raft_metadata(group, |raft| raft.consenters = consenters);
-            let (status, info) = self.try_reconfigure(by, change).await;
+            let (status, info) = self.try_reconfigure(by, &change).await;
             if status == Status::Success {
                 self.changes += 1;
                 return;
@@ -327,7 +338,7 @@ impl Cluster {
             assert!(info.contains("will result in quorum loss"), "{info}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("consenters {nodes:?} are refused for want of a quorum");
+        panic!("the change is refused for want of a quorum");
     }
 
     pub(crate) async fn stop_all(&mut self) {

@@ -103,11 +103,14 @@ async fn a_raft_consenter_gets_a_new_certificate() {
 async fn renew(cluster: &mut Cluster, node: usize) -> (String, String) {
     let new = cluster.world.orderer_org.tls_pem();
     let certificate = new.0.clone();
-    let change = raft(|all| {
-        all[node].client_tls_cert = certificate.clone().into();
-        all[node].server_tls_cert = certificate.into();
-    });
-    cluster.reconfigure(0, change).await;
+    let change = |orderer: &mut ConfigGroup| {
+        raft_metadata(orderer, |metadata| {
+            let consenter = &mut metadata.consenters[node];
+            consenter.client_tls_cert = certificate.clone().into();
+            consenter.server_tls_cert = certificate.clone().into();
+        });
+    };
+    cluster.reconfigure_with_quorum(0, change).await;
     new
 }
 
