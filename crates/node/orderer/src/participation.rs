@@ -55,7 +55,7 @@ impl From<ChannelInfo> for Info {
             url: url_of(&channel.name),
             name: channel.name,
             consensus_relation: channel.standing.relation.as_str(),
-            status: channel.standing.status,
+            status: channel.standing.part.as_str(),
             height: channel.height,
         }
     }

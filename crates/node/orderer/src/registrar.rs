@@ -18,7 +18,7 @@ use selvage_net::metrics::{Gauges, Metrics};
 use selvage_proto::common::Block;
 use thiserror::Error;
 
-use crate::chain::{Chain, FAILED, INACTIVE, Shared, Standing, check_config, is_cluster};
+use crate::chain::{Chain, Part, Shared, Standing, check_config, is_cluster};
 use crate::error::{ChainError, OrdererError};
 use crate::in_full;
 use crate::onboarding::Onboarding;
@@ -76,6 +76,17 @@ impl ChannelInfo {
     }
 }
 
+/// What this node has of a channel.
+enum Slot {
+    Serving(Arc<Chain>),
+    /// No block yet.
+    Onboarding(Arc<Onboarding>),
+    /// Files that cannot be used, for this reason. They can be removed.
+    Damaged(String),
+    /// Files that are being deleted, or, where it failed, left over.
+    Removing(Standing),
+}
+
 /// The most channels of one node.
 const MAX_CHANNELS: usize = 1_000;
 
@@ -83,13 +94,7 @@ pub(crate) struct Registrar {
     folder: PathBuf,
     shared: Shared,
     heights: Gauges,
-    chains: RwLock<BTreeMap<String, Arc<Chain>>>,
-    /// Channels without blocks; none is among the chains too.
-    onboarding: RwLock<BTreeMap<String, Arc<Onboarding>>>,
-    /// Channels whose files cannot be used, with the reasons. They can be removed.
-    damaged: RwLock<BTreeMap<String, String>>,
-    /// Channels whose files are being deleted, and those where that failed.
-    removing: RwLock<BTreeMap<String, Standing>>,
+    channels: RwLock<BTreeMap<String, Slot>>,
     /// Joining and removing go one at a time.
     managing: Mutex<()>,
 }
@@ -117,10 +122,7 @@ impl Registrar {
                 "Height of the chain in blocks.",
                 &["channel"],
             ),
-            chains: RwLock::new(BTreeMap::new()),
-            onboarding: RwLock::new(BTreeMap::new()),
-            damaged: RwLock::new(BTreeMap::new()),
-            removing: RwLock::new(BTreeMap::new()),
+            channels: RwLock::new(BTreeMap::new()),
             managing: Mutex::new(()),
             folder,
             shared,
@@ -163,14 +165,12 @@ impl Registrar {
         );
         tracing::error!(channel = name, "{reason}");
         self.heights.remove(&[name]);
-        self.damaged.write().insert(name.to_owned(), reason);
+        self.put(name, Slot::Damaged(reason));
     }
 
     fn begin_onboarding(self: &Arc<Self>, id: &str, config: ChannelConfig) {
         let onboarding = Arc::new(Onboarding::new(&self.shared, config));
-        self.onboarding
-            .write()
-            .insert(id.to_owned(), onboarding.clone());
+        self.put(id, Slot::Onboarding(onboarding.clone()));
         onboarding.begin(self);
     }
 
@@ -184,7 +184,7 @@ impl Registrar {
                     height = chain.height(),
                     "opened the channel"
                 );
-                self.chains.write().insert(name.to_owned(), chain);
+                self.put(name, Slot::Serving(chain));
                 Ok(())
             }
             Err(ChainError::Empty) => {
@@ -214,85 +214,94 @@ impl Registrar {
         }
     }
 
+    fn put(&self, id: &str, slot: Slot) {
+        self.channels.write().insert(id.to_owned(), slot);
+    }
+
     pub(crate) fn chain(&self, id: &str) -> Option<Arc<Chain>> {
-        self.chains.read().get(id).cloned()
+        match self.channels.read().get(id) {
+            Some(Slot::Serving(chain)) => Some(chain.clone()),
+            _ => None,
+        }
     }
 
     pub(crate) fn chains(&self) -> Vec<Arc<Chain>> {
-        self.chains.read().values().cloned().collect()
+        let channels = self.channels.read();
+        let serving = channels.values().filter_map(|slot| match slot {
+            Slot::Serving(chain) => Some(chain.clone()),
+            _ => None,
+        });
+        serving.collect()
     }
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
     }
 
-    /// Whether this node joined the channel and has no block of it yet.
-    fn is_onboarding(&self, id: &str) -> bool {
-        self.onboarding.read().contains_key(id)
-    }
-
     /// Why a channel that this node has is not served, in words for clients.
     pub(crate) fn why_not_served(&self, id: &str) -> Option<String> {
-        if self.is_onboarding(id) {
-            return Some(format!("orderer is a follower of channel {id}"));
+        match self.channels.read().get(id)? {
+            Slot::Onboarding(_) => Some(format!("orderer is a follower of channel {id}")),
+            Slot::Damaged(reason) => Some(reason.clone()),
+            Slot::Serving(_) | Slot::Removing(_) => None,
         }
-        self.damaged.read().get(id).cloned()
     }
 
     /// What is wrong with some channel.
     pub(crate) fn trouble(&self) -> Option<String> {
-        let damaged = self.damaged.read().values().next().cloned();
+        let channels = self.channels.read();
+        let damaged = channels.values().find_map(|slot| match slot {
+            Slot::Damaged(reason) => Some(reason.clone()),
+            _ => None,
+        });
+        drop(channels);
         damaged.or_else(|| self.chains().iter().find_map(|chain| chain.trouble()))
     }
 
     pub(crate) fn info(&self, id: &str) -> Option<ChannelInfo> {
-        if let Some(chain) = self.chain(id) {
-            return Some(ChannelInfo::of(&chain));
-        }
-        let onboarding = self.onboarding.read().get(id).map(|o| o.standing);
-        let removing = || self.removing.read().get(id).copied();
-        let damaged = || self.damaged.read().get(id).map(|_| Standing::damaged());
-        let standing = onboarding.or_else(removing).or_else(damaged)?;
+        let standing = match self.channels.read().get(id)? {
+            Slot::Serving(chain) => return Some(ChannelInfo::of(chain)),
+            Slot::Onboarding(onboarding) => onboarding.standing,
+            Slot::Damaged(_) => Standing::damaged(),
+            Slot::Removing(standing) => *standing,
+        };
         Some(ChannelInfo::without_blocks(id, standing))
     }
 
     /// Every channel's name, in order; without those that are being removed.
     pub(crate) fn names(&self) -> BTreeSet<String> {
-        let mut names: BTreeSet<String> = self.chains.read().keys().cloned().collect();
-        names.extend(self.onboarding.read().keys().cloned());
-        names.extend(self.damaged.read().keys().cloned());
-        names
+        let channels = self.channels.read();
+        let stay = channels
+            .iter()
+            .filter(|(_, slot)| !matches!(slot, Slot::Removing(_)));
+        stay.map(|(name, _)| name.clone()).collect()
     }
 
     /// The configurations in force of all channels.
     pub(crate) fn configs(&self) -> Vec<Arc<ChannelConfig>> {
-        let chains = self.chains.read();
-        chains.values().map(|chain| chain.config()).collect()
+        self.chains().iter().map(|chain| chain.config()).collect()
     }
 
     fn check_absent(&self, id: &str) -> Result<(), ManageError> {
-        match self.removing.read().get(id) {
-            Some(standing) if standing.status == FAILED => return Err(ManageError::RemovalFailed),
-            Some(_) => return Err(ManageError::PendingRemoval),
-            None => {}
-        }
-        match self.names().contains(id) {
-            true => Err(ManageError::Exists),
-            false => Ok(()),
+        match self.channels.read().get(id) {
+            None => Ok(()),
+            Some(Slot::Removing(standing)) => Err(match standing.part {
+                Part::Failed => ManageError::RemovalFailed,
+                _ => ManageError::PendingRemoval,
+            }),
+            Some(_) => Err(ManageError::Exists),
         }
     }
 
     /// The channel to be updated.
     pub(crate) fn to_update(&self, id: &str) -> Result<Arc<Chain>, ManageError> {
-        match self.chain(id) {
-            Some(chain) if chain.is_following() => Err(ManageError::NotReady),
-            Some(chain) => Ok(chain),
-            None if self.is_onboarding(id) => Err(ManageError::NotReady),
-            None => match self.check_absent(id) {
-                Err(error) => Err(error),
-                Ok(()) => Err(ManageError::Unknown),
-            },
+        match self.channels.read().get(id) {
+            Some(Slot::Serving(chain)) if !chain.is_following() => return Ok(chain.clone()),
+            Some(Slot::Serving(_) | Slot::Onboarding(_)) => return Err(ManageError::NotReady),
+            _ => {}
         }
+        self.check_absent(id)?;
+        Err(ManageError::Unknown)
     }
 
     /// Joins a channel with one of its configuration blocks, which has been checked to hold
@@ -340,7 +349,7 @@ impl Registrar {
             return self.info(&id).ok_or(ManageError::Unknown);
         }
         let chain = self.open_first(&id, &block)?;
-        self.serve(&chain);
+        self.put(&id, Slot::Serving(chain.clone()));
         (self.shared.config_changed)();
         Ok(ChannelInfo::of(&chain))
     }
@@ -352,47 +361,38 @@ impl Registrar {
         genesis: &Block,
     ) -> Result<(), ManageError> {
         let _managing = self.managing.lock();
+        let waits = |slot: &Slot| matches!(slot, Slot::Onboarding(o) if Arc::ptr_eq(o, onboarding));
         let id = {
-            let all = self.onboarding.read();
-            let own = all.iter().find(|(_, other)| Arc::ptr_eq(other, onboarding));
+            let channels = self.channels.read();
+            let own = channels.iter().find(|(_, slot)| waits(slot));
             own.map(|(id, _)| id.clone())
         };
         let Some(id) = id else { return Ok(()) };
         let chain = self.open_first(&id, genesis)?;
-        // Whoever takes it out waits until it is one or the other. Where that was done already, its
-        // files are deleted next.
-        let removing = self.removing.read();
-        let waits = self.onboarding.read().contains_key(&id);
-        if !waits {
-            chain.stop();
-            self.heights.remove(&[&id]);
-            return Ok(());
+        match self.channels.write().get_mut(&id) {
+            Some(slot) if waits(slot) => *slot = Slot::Serving(chain),
+            // It was taken out meanwhile; its files are deleted next.
+            _ => {
+                chain.stop();
+                self.heights.remove(&[&id]);
+                return Ok(());
+            }
         }
-        self.serve(&chain);
-        self.onboarding.write().remove(&id);
-        drop(removing);
         (self.shared.config_changed)();
         Ok(())
-    }
-
-    fn serve(&self, chain: &Arc<Chain>) {
-        let id = chain.id().to_owned();
-        self.chains.write().insert(id, chain.clone());
     }
 
     fn open_first(&self, id: &str, genesis: &Block) -> Result<Arc<Chain>, ManageError> {
         let dir = self.folder.join(id);
         let gauge = self.heights.with(&[id]);
-        match Chain::create(id, &dir, genesis, self.shared.clone(), gauge) {
-            Ok(chain) => Ok(chain),
-            Err(error) => {
-                self.heights.remove(&[id]);
-                if let Err(error) = self.shared.env.disk.remove_dir_all(&dir) {
-                    tracing::warn!(channel = id, "cannot clear a failed join: {error}");
-                }
-                Err(ManageError::Chain(error))
+        let created = Chain::create(id, &dir, genesis, self.shared.clone(), gauge);
+        created.map_err(|error| {
+            self.heights.remove(&[id]);
+            if let Err(error) = self.shared.env.disk.remove_dir_all(&dir) {
+                tracing::warn!(channel = id, "cannot clear a failed join: {error}");
             }
-        }
+            ManageError::Chain(error)
+        })
     }
 
     /// Stops a channel and deletes its blocks.
@@ -406,16 +406,16 @@ impl Registrar {
         self.take_out(id)?;
         let _managing = self.managing.lock();
         let removed = self.discard(id);
-        let mut removing = self.removing.write();
+        let mut channels = self.channels.write();
         match removed {
             Ok(()) => {
-                removing.remove(id);
+                channels.remove(id);
                 tracing::info!(channel = id, "Removed channel: {id}");
                 Ok(())
             }
             Err(error) => {
-                if let Some(standing) = removing.get_mut(id) {
-                    standing.status = FAILED;
+                if let Some(Slot::Removing(standing)) = channels.get_mut(id) {
+                    standing.part = Part::Failed;
                 }
                 Err(ManageError::Chain(ChainError::Disk(error)))
             }
@@ -424,36 +424,27 @@ impl Registrar {
 
     /// Ends a channel, and notes that it is being removed.
     fn take_out(&self, id: &str) -> Result<(), ManageError> {
-        let mut removing = self.removing.write();
-        match removing.get_mut(id) {
-            // The folder is what is left of it.
-            Some(standing) if standing.status == FAILED => {
-                standing.status = INACTIVE;
-                return Ok(());
+        let mut channels = self.channels.write();
+        let slot = channels.get_mut(id).ok_or(ManageError::Unknown)?;
+        let standing = match slot {
+            Slot::Serving(chain) => chain.standing(),
+            Slot::Onboarding(onboarding) => onboarding.standing,
+            // The files are what is left of it.
+            Slot::Damaged(_) => Standing::damaged().inactive(),
+            Slot::Removing(standing) if standing.part == Part::Failed => standing.inactive(),
+            Slot::Removing(_) => return Err(ManageError::PendingRemoval),
+        };
+        let taken = std::mem::replace(slot, Slot::Removing(standing));
+        drop(channels);
+        match taken {
+            Slot::Serving(chain) => {
+                chain.stop();
+                self.heights.remove(&[id]);
+                (self.shared.config_changed)();
             }
-            Some(_) => return Err(ManageError::PendingRemoval),
-            None => {}
+            Slot::Onboarding(onboarding) => onboarding.stop(),
+            Slot::Damaged(_) | Slot::Removing(_) => {}
         }
-        let onboarding = self.onboarding.write().remove(id);
-        if let Some(onboarding) = onboarding {
-            onboarding.stop();
-            removing.insert(id.to_owned(), onboarding.standing);
-            return Ok(());
-        }
-        if self.damaged.write().remove(id).is_some() {
-            let standing = Standing {
-                status: INACTIVE,
-                ..Standing::damaged()
-            };
-            removing.insert(id.to_owned(), standing);
-            return Ok(());
-        }
-        let chain = self.chains.write().remove(id).ok_or(ManageError::Unknown)?;
-        removing.insert(id.to_owned(), chain.standing());
-        drop(removing);
-        chain.stop();
-        self.heights.remove(&[id]);
-        (self.shared.config_changed)();
         Ok(())
     }
 
@@ -508,17 +499,19 @@ impl Registrar {
     /// Ends all channels; what clients wait for is refused. The answer tells when nobody uses the
     /// channels' files any more.
     pub(crate) fn stop(&self) -> Vec<Weak<Chain>> {
-        for onboarding in self.onboarding.read().values() {
-            onboarding.stop();
+        let channels = std::mem::take(&mut *self.channels.write());
+        let mut ended = Vec::new();
+        for slot in channels.into_values() {
+            match slot {
+                Slot::Serving(chain) => {
+                    chain.stop();
+                    ended.push(Arc::downgrade(&chain));
+                }
+                Slot::Onboarding(onboarding) => onboarding.stop(),
+                Slot::Damaged(_) | Slot::Removing(_) => {}
+            }
         }
-        let chains = std::mem::take(&mut *self.chains.write());
-        chains
-            .into_values()
-            .map(|chain| {
-                chain.stop();
-                Arc::downgrade(&chain)
-            })
-            .collect()
+        ended
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Weak;
 use parking_lot::Mutex;
 use selvage_net::metrics::{Gauges, Metrics};
 
-use crate::chain::{FAILED, Relation, Standing};
+use crate::chain::{Part, Relation, Standing};
 use crate::registrar::Registrar;
 
 const CHANNEL: &[&str] = &["channel"];
@@ -61,11 +61,11 @@ fn numbers(standing: Standing) -> (i64, i64) {
         Relation::Consenter => 1,
         Relation::Follower => 2,
     };
-    let status = match standing.status {
-        "active" => 1,
-        "onboarding" => 2,
-        FAILED => 3,
-        _ => 0,
+    let status = match standing.part {
+        Part::Inactive => 0,
+        Part::Active => 1,
+        Part::Onboarding => 2,
+        Part::Failed => 3,
     };
     (relation, status)
 }

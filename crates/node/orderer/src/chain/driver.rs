@@ -25,7 +25,7 @@ use super::fetch::{Fetching, Findings};
 use super::journaling::{self, Journaling};
 use super::metrics::ConsensusMetrics;
 use super::writer::{self, Job, Report};
-use super::{Answer, Chain, FAILED, Relation, Shared, Standing, engines};
+use super::{Answer, Chain, Part, Relation, Shared, Standing, engines};
 use crate::cluster::Ports;
 use crate::in_full;
 
@@ -471,7 +471,7 @@ impl Driver {
         self.timer = None;
         self.chain.stand(Standing {
             relation: Relation::Consenter,
-            status: FAILED,
+            part: Part::Failed,
         });
     }
 

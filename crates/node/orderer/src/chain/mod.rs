@@ -190,17 +190,34 @@ impl Relation {
     }
 }
 
-/// The status of a channel whose engine or removal failed.
-pub(crate) const FAILED: &str = "failed";
-/// The status of a channel that is not served.
-pub(crate) const INACTIVE: &str = "inactive";
+/// How it goes with this node's part in a channel, in the words of the participation API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Active,
+    /// The blocks up to the one that this node was told to join with are on their way.
+    Onboarding,
+    /// It is not served.
+    Inactive,
+    /// The engine or the removal failed, or the files are damaged.
+    Failed,
+}
+
+impl Part {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Onboarding => "onboarding",
+            Self::Inactive => "inactive",
+            Self::Failed => "failed",
+        }
+    }
+}
 
 /// How this node stands to a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Standing {
     pub(crate) relation: Relation,
-    /// `active`, `onboarding`, `inactive` or `failed`.
-    pub(crate) status: &'static str,
+    pub(crate) part: Part,
 }
 
 impl Standing {
@@ -209,7 +226,7 @@ impl Standing {
         let Some(config) = join else {
             return Self {
                 relation: Relation::Follower,
-                status: "active",
+                part: Part::Active,
             };
         };
         Self {
@@ -218,7 +235,7 @@ impl Standing {
                 true => Relation::Consenter,
                 false => Relation::Follower,
             },
-            status: "onboarding",
+            part: Part::Onboarding,
         }
     }
 
@@ -226,7 +243,14 @@ impl Standing {
     pub(crate) fn damaged() -> Self {
         Self {
             relation: Relation::Other,
-            status: FAILED,
+            part: Part::Failed,
+        }
+    }
+
+    pub(crate) fn inactive(self) -> Self {
+        Self {
+            part: Part::Inactive,
+            ..self
         }
     }
 
@@ -237,7 +261,7 @@ impl Standing {
         };
         Self {
             relation,
-            status: "active",
+            part: Part::Active,
         }
     }
 }
@@ -378,7 +402,7 @@ impl Chain {
     /// Whether this node takes no part in ordering, or not yet.
     pub(crate) fn is_following(&self) -> bool {
         let standing = self.standing();
-        standing.relation == Relation::Follower || standing.status == "onboarding"
+        standing.relation == Relation::Follower || standing.part == Part::Onboarding
     }
 
     /// How this node stands to the channel while it follows.
@@ -412,7 +436,7 @@ impl Chain {
         let mut standing = self.standing.lock();
         // A consenter takes part once its engine runs.
         if standing.relation == Relation::Follower {
-            standing.status = "active";
+            standing.part = Part::Active;
         }
         drop(standing);
         let path = self.shared.join_file(&self.id);
