@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use selvage_channel::block::BlockVerifier;
-use selvage_channel::{ChannelConfig, update};
+use selvage_channel::update;
 use selvage_crypto::issue::{NodeRole, Validity};
 use selvage_proto::common::{ConfigGroup, Orderers, Status};
 
-use crate::consortium::{CONSENTS, Cluster, Consensus, edit, newest_config};
+use crate::consortium::{CONSENTS, Cluster, Consensus, edit, newest_config, verify};
 use crate::world::{CHANNEL, now};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -23,12 +22,7 @@ async fn four_orderers_order_the_same_whichever_is_asked() {
     let transactions: usize = blocks[1..].iter().map(|b| b.envelopes().len()).sum();
     assert_eq!(transactions, 20);
     // Peers of Fabric 3 ask for a quorum of the consenters' signatures.
-    let config = ChannelConfig::from_block(&blocks[0]).unwrap();
-    let genesis = blocks[0].header.clone().unwrap();
-    let mut verifier = BlockVerifier::after(config.into(), &genesis);
-    for block in &blocks[1..] {
-        verifier.verify(block).unwrap();
-    }
+    verify(&blocks);
     cluster.stop_all().await;
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use prost::Message;
 use selvage_channel::ChannelConfig;
-use selvage_channel::block::is_config_block;
+use selvage_channel::block::{BlockVerifier, is_config_block};
 use selvage_crypto::issue::NodeRole;
 use selvage_env::Env;
 use selvage_net::deliver::{newest, only};
@@ -404,6 +404,18 @@ pub(crate) fn edit<M: Message + Default>(
     change(&mut message);
     value.value = message.encode_to_vec().into();
     value.mod_policy = "Admins".to_owned();
+}
+
+/// Every block is one that anybody would take.
+pub(crate) fn verify(blocks: &[Block]) {
+    let config = ChannelConfig::from_block(&blocks[0]).unwrap();
+    let mut verifier = BlockVerifier::after(config.into(), blocks[0].header.as_ref().unwrap());
+    for block in &blocks[1..] {
+        verifier.verify(block).unwrap();
+        if let Ok(config) = ChannelConfig::from_block(block) {
+            verifier.set_config(config.into());
+        }
+    }
 }
 
 pub(crate) fn newest_config(blocks: &[Block]) -> &Block {

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use prost::Message;
@@ -16,12 +16,14 @@ use crate::world::{CHANNEL, Client};
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two messages of a client.
-const PAUSE: Duration = Duration::from_millis(50);
+/// How long a cluster may take to order again.
+const HEALING: Duration = Duration::from_secs(60);
 
 /// One client for each node, each with one message under way at a time.
 pub(crate) struct Load {
     clients: Vec<JoinHandle<Sent>>,
+    /// How many messages each was told are ordered.
+    accepted: Vec<Arc<AtomicUsize>>,
     /// Held while a message is under way.
     sending: Arc<RwLock<()>>,
     over: Arc<AtomicBool>,
@@ -38,18 +40,53 @@ pub(crate) struct Sent {
 }
 
 impl Load {
-    pub(crate) fn begin(cluster: &Cluster) -> Self {
+    /// Clients that pause so long between two messages.
+    pub(crate) fn begin(cluster: &Cluster, pause: Duration) -> Self {
         let sending = Arc::new(RwLock::new(()));
         let over = Arc::new(AtomicBool::new(false));
-        let ports = cluster.nodes.iter().map(|n| n.settings.general.listen_port);
-        let clients = ports.enumerate().map(|(node, port)| {
-            let client = cluster.world.client_to(("127.0.0.1", port));
-            tokio::spawn(send_on(client, node, sending.clone(), over.clone()))
+        let accepted: Vec<_> = cluster.nodes.iter().map(|_| Arc::default()).collect();
+        let clients = cluster.nodes.iter().enumerate().map(|(number, node)| {
+            let general = &node.settings.general;
+            let at = (general.listen_address.as_str(), general.listen_port);
+            let sender = Sender {
+                client: cluster.world.client_to(at),
+                node: number,
+                pause,
+                accepted: Arc::clone(&accepted[number]),
+                sending: sending.clone(),
+                over: over.clone(),
+            };
+            tokio::spawn(sender.send_on())
         });
         Self {
             clients: clients.collect(),
+            accepted,
             sending,
             over,
+        }
+    }
+
+    /// How many messages this node has told its client are ordered.
+    fn accepted(&self, node: usize) -> usize {
+        self.accepted[node].load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn all_accepted(&self) -> usize {
+        (0..self.accepted.len())
+            .map(|node| self.accepted(node))
+            .sum()
+    }
+
+    /// Waits until each of these nodes has told its client of some more.
+    pub(crate) async fn goes_on(&self, nodes: &[usize]) {
+        let begun = Instant::now();
+        for node in nodes {
+            let before = self.accepted(*node);
+            while self.accepted(*node) < before + 5 {
+                let waited = begun.elapsed();
+                assert!(waited < HEALING, "node {node} of {nodes:?} orders nothing");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
         }
     }
 
@@ -69,34 +106,45 @@ impl Load {
     }
 }
 
-async fn send_on(
+/// What one client needs.
+struct Sender {
     client: Client,
     node: usize,
+    pause: Duration,
+    accepted: Arc<AtomicUsize>,
     sending: Arc<RwLock<()>>,
     over: Arc<AtomicBool>,
-) -> Sent {
-    let mut sent = Sent::default();
-    for n in 0u32.. {
-        if over.load(Ordering::Relaxed) {
-            break;
-        }
-        tokio::time::sleep(PAUSE).await;
-        let _sending = sending.read().await;
-        let envelope = client.transaction(CHANNEL, format!("{node}/{n}").as_bytes());
-        let bytes: Bytes = envelope.encode_to_vec().into();
-        match send(&client, envelope).await {
-            Some((Status::Success, _)) => sent.accepted.push(bytes),
-            Some((Status::ServiceUnavailable, _)) => sent.refused += 1,
-            // It has not joined yet; and Fabric's does not know a channel while it turns from
-            // follower to consenter or back.
-            Some((Status::BadRequest, info)) if info == "channel does not exist" => {
-                sent.refused += 1;
+}
+
+impl Sender {
+    async fn send_on(self) -> Sent {
+        let (client, node) = (&self.client, self.node);
+        let mut sent = Sent::default();
+        for n in 0u32.. {
+            if self.over.load(Ordering::Relaxed) {
+                break;
             }
-            Some((status, info)) => panic!("node {node} says {status:?}: {info}"),
-            None => sent.unanswered += 1,
+            tokio::time::sleep(self.pause).await;
+            let _sending = self.sending.read().await;
+            let envelope = client.transaction(CHANNEL, format!("{node}/{n}").as_bytes());
+            let bytes: Bytes = envelope.encode_to_vec().into();
+            match send(client, envelope).await {
+                Some((Status::Success, _)) => {
+                    sent.accepted.push(bytes);
+                    self.accepted.fetch_add(1, Ordering::Relaxed);
+                }
+                Some((Status::ServiceUnavailable, _)) => sent.refused += 1,
+                // It has not joined yet; and Fabric's does not know a channel while it turns from
+                // follower to consenter or back.
+                Some((Status::BadRequest, info)) if info == "channel does not exist" => {
+                    sent.refused += 1;
+                }
+                Some((status, info)) => panic!("node {node} says {status:?}: {info}"),
+                None => sent.unanswered += 1,
+            }
         }
+        sent
     }
-    sent
 }
 
 /// The answer, if the node is there and gives one.

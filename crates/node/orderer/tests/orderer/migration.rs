@@ -1,12 +1,11 @@
 //! A channel moves from Raft to BFT while it runs.
 
-use selvage_channel::block::BlockVerifier;
-use selvage_channel::{ChannelConfig, update};
+use selvage_channel::update;
 use selvage_proto::common::{ConfigGroup, Consenter, Orderers, Status};
 use selvage_proto::orderer::ConsensusType;
 use selvage_proto::orderer::consensus_type::State;
 
-use crate::consortium::{CONSENTS, Cluster, Consensus, edit};
+use crate::consortium::{CONSENTS, Cluster, Consensus, edit, verify};
 use crate::world::CHANNEL;
 
 fn state(orderer: &mut ConfigGroup, state: State) {
@@ -83,14 +82,7 @@ async fn raft_becomes_bft_in_maintenance_and_nobody_is_left_behind() {
     let blocks = cluster.level(&[0, 1, 2, 3]).await;
 
     // Whoever follows the channel takes every block, from one consensus and the other.
-    let config = ChannelConfig::from_block(&blocks[0]).unwrap();
-    let mut verifier = BlockVerifier::after(config.into(), blocks[0].header.as_ref().unwrap());
-    for block in &blocks[1..] {
-        verifier.verify(block).unwrap();
-        if let Ok(config) = ChannelConfig::from_block(block) {
-            verifier.set_config(config.into());
-        }
-    }
+    verify(&blocks);
     // A restart finds the engine that the channel has now, with its journal.
     for node in 0..4 {
         cluster.stop(node).await;

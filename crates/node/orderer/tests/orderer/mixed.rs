@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
-use selvage_channel::ChannelConfig;
-use selvage_channel::block::{BlockVerifier, header_hash};
+use selvage_channel::block::header_hash;
 use selvage_proto::common::{Block, Status};
 
-use crate::consortium::{CONSENTS, Cluster, Consensus, newest_config};
+use crate::consortium::{CONSENTS, Cluster, Consensus, newest_config, verify};
 use crate::fabric;
 use crate::load::{Load, counted, doubled};
 use crate::world::CHANNEL;
 
 const FOLLOWER: &str = "\"consensusRelation\":\"follower\"";
 
+/// Between two messages of a client.
+const PAUSE: Duration = Duration::from_millis(50);
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -111,18 +112,6 @@ async fn ours_leave(cluster: &mut Cluster) {
     }
 }
 
-/// Every block is one that anybody would take.
-fn verify(blocks: &[Block]) {
-    let config = ChannelConfig::from_block(&blocks[0]).unwrap();
-    let mut verifier = BlockVerifier::after(config.into(), blocks[0].header.as_ref().unwrap());
-    for block in &blocks[1..] {
-        verifier.verify(block).unwrap();
-        if let Ok(config) = ChannelConfig::from_block(block) {
-            verifier.set_config(config.into());
-        }
-    }
-}
-
 /// Three of Fabric's order; two of ours come, take over from them one by one, lead what is left
 /// of Fabric's, and leave again. Clients of each node send all the while.
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +126,7 @@ async fn our_orderers_join_lead_follow_and_leave_a_cluster_of_fabrics() {
         cluster.start_fabrics(index, &program).await;
         cluster.join(index, &cluster.genesis).await;
     }
-    let clients = Load::begin(&cluster);
+    let clients = Load::begin(&cluster, PAUSE);
     load(&mut cluster, &[0, 1, 2], 5).await;
     level(&cluster, &clients, &[0, 1, 2]).await;
     ours_join(&mut cluster, &clients).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prost::Message;
 use selvage_channel::ChannelConfig;
-use selvage_proto::common::{Envelope, Status};
+use selvage_proto::common::{Block, Envelope, Status};
 use selvage_proto::orderer::BatchSize;
 
 use crate::consortium::{CONSENTS, Cluster, Consensus, edit, newest_config};
@@ -13,9 +13,21 @@ use crate::world::{At, CHANNEL, HttpAnswer, POST_FORM, form, http_to, join_at};
 
 const ONE: &str = "/participation/v1/channels/trade HTTP/1.1\r\n";
 
-async fn ask(at: At<'_>, method: &str) -> (u16, String) {
+pub(crate) async fn ask(at: At<'_>, method: &str) -> (u16, String) {
     let (code, body, _) = http_to(at, &format!("{method} {ONE}"), b"").await;
     (code, body)
+}
+
+/// Three Raft orderers that named a fourth as a consenter, and the block that does.
+async fn with_a_fourth() -> (Cluster, Block) {
+    let mut cluster = Cluster::new(Consensus::Raft, 4, 3);
+    cluster.founded(3).await;
+    for n in 0..5u8 {
+        cluster.order(0, &[n]).await;
+    }
+    cluster.raft_consenters(0, &[0, 1, 2, 3]).await;
+    let blocks = cluster.level(&[0, 1, 2]).await;
+    (cluster, newest_config(&blocks).clone())
 }
 
 async fn update(at: At<'_>, envelope: &Envelope) -> HttpAnswer {
@@ -26,14 +38,7 @@ async fn update(at: At<'_>, envelope: &Envelope) -> HttpAnswer {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_join_waits_for_orderers_that_are_away() {
-    let mut cluster = Cluster::new(Consensus::Raft, 4, 3);
-    cluster.founded(3).await;
-    for n in 0..5u8 {
-        cluster.order(0, &[n]).await;
-    }
-    cluster.raft_consenters(0, &[0, 1, 2, 3]).await;
-    let blocks = cluster.level(&[0, 1, 2]).await;
-    let join = newest_config(&blocks).clone();
+    let (mut cluster, join) = with_a_fourth().await;
     for node in 0..3 {
         cluster.stop(node).await;
     }
@@ -87,11 +92,7 @@ async fn a_join_waits_for_orderers_that_are_away() {
 /// Whenever it is taken back, nothing of it is left, and nothing comes back later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_join_can_be_taken_back_at_any_moment() {
-    let mut cluster = Cluster::new(Consensus::Raft, 4, 3);
-    cluster.founded(3).await;
-    cluster.raft_consenters(0, &[0, 1, 2, 3]).await;
-    let blocks = cluster.level(&[0, 1, 2]).await;
-    let join = newest_config(&blocks).clone();
+    let (mut cluster, join) = with_a_fourth().await;
     cluster.start(3).await;
     for pause in 0..30 {
         cluster.join(3, &join).await;
@@ -111,11 +112,7 @@ async fn a_join_can_be_taken_back_at_any_moment() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_join_is_set_aside() {
-    let mut cluster = Cluster::new(Consensus::Raft, 4, 3);
-    cluster.founded(3).await;
-    cluster.raft_consenters(0, &[0, 1, 2, 3]).await;
-    let blocks = cluster.level(&[0, 1, 2]).await;
-    let join = newest_config(&blocks).clone();
+    let (mut cluster, join) = with_a_fourth().await;
     for node in 0..3 {
         cluster.stop(node).await;
     }

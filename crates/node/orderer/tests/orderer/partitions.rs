@@ -1,24 +1,16 @@
 //! Orderers as real processes, each in a network namespace of its own, whose network is cut under load.
 
-use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-use prost::Message;
-use selvage_channel::block::is_config_block;
-use selvage_proto::common::{Block, Status};
-use tokio::sync::Mutex;
+use std::time::Duration;
 
 use crate::consortium::{Cluster, Consensus};
+use crate::load::{Load, counted, doubled};
 use crate::process::Process;
-use crate::world::{CHANNEL, Client};
 
 /// The port of every orderer: each has an address of its own.
 const PORT: u16 = 7050;
-/// How long a cluster may take to order again.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two messages of a client.
+const PAUSE: Duration = Duration::from_millis(1);
 /// A neighbour that nobody is: what is sent there is lost.
 const NOWHERE: &str = "02:00:00:00:00:ff";
 
@@ -134,108 +126,6 @@ fn net(count: usize, number: u8) -> Option<Net> {
     }
 }
 
-/// What clients were told is ordered.
-type Acknowledged = Arc<Mutex<Vec<Vec<u8>>>>;
-
-/// Clients that never stop sending, each to an orderer of its own.
-struct Load {
-    acknowledged: Vec<Acknowledged>,
-    stop: Arc<AtomicBool>,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
-}
-
-impl Load {
-    fn begin(clients: Vec<Client>) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut load = Self {
-            acknowledged: Vec::new(),
-            stop: stop.clone(),
-            tasks: Vec::new(),
-        };
-        for (index, client) in clients.into_iter().enumerate() {
-            let acknowledged = Acknowledged::default();
-            load.acknowledged.push(acknowledged.clone());
-            let sending = send(client, index, acknowledged, stop.clone());
-            load.tasks.push(tokio::spawn(sending));
-        }
-        load
-    }
-
-    async fn count(&self, node: usize) -> usize {
-        self.acknowledged[node].lock().await.len()
-    }
-
-    /// Waits until each of these nodes has told its client of some more.
-    async fn goes_on(&self, nodes: &[usize]) {
-        let begun = Instant::now();
-        for node in nodes {
-            let before = self.count(*node).await;
-            while self.count(*node).await < before + 5 {
-                let waited = begun.elapsed();
-                assert!(waited < PATIENCE, "node {node} of {nodes:?} orders nothing");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-    }
-
-    async fn total(&self) -> usize {
-        let mut total = 0;
-        for acknowledged in &self.acknowledged {
-            total += acknowledged.lock().await.len();
-        }
-        total
-    }
-
-    async fn end(self) -> Vec<Vec<u8>> {
-        self.stop.store(true, Ordering::Relaxed);
-        for task in self.tasks {
-            task.await.unwrap();
-        }
-        let mut all = Vec::new();
-        for acknowledged in self.acknowledged {
-            all.append(&mut *acknowledged.lock().await);
-        }
-        all
-    }
-}
-
-async fn send(client: Client, index: usize, acknowledged: Acknowledged, stop: Arc<AtomicBool>) {
-    let mut number = 0u64;
-    while !stop.load(Ordering::Relaxed) {
-        number += 1;
-        let data = [&[index as u8][..], &number.to_be_bytes()].concat();
-        let envelope = client.transaction(CHANNEL, &data);
-        let sent = envelope.encode_to_vec();
-        let answer = async {
-            let mut stub = client.stub();
-            let answers = stub.broadcast(futures::stream::iter([envelope])).await;
-            answers.ok()?.into_inner().message().await.ok()?
-        };
-        match tokio::time::timeout(PATIENCE, answer).await {
-            Ok(Some(answer)) if answer.status() == Status::Success => {
-                acknowledged.lock().await.push(sent);
-            }
-            // Refused, or nobody knows: nothing was promised.
-            _ => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    }
-}
-
-/// Everything that was acknowledged is in the chain. Answers how many are there more than once.
-fn holds(blocks: &[Block], acknowledged: &[Vec<u8>]) -> usize {
-    let mut times: BTreeMap<&[u8], usize> = BTreeMap::new();
-    for block in blocks.iter().filter(|block| !is_config_block(block)) {
-        for envelope in block.envelopes() {
-            *times.entry(envelope).or_default() += 1;
-        }
-    }
-    let lost = acknowledged
-        .iter()
-        .filter(|e| !times.contains_key(e.as_slice()));
-    assert_eq!(lost.count(), 0, "of {} acknowledged", acknowledged.len());
-    times.values().filter(|times| **times > 1).count()
-}
-
 async fn started(net: &Net, consensus: Consensus) -> Cluster {
     let places = net.places();
     let mut cluster = Cluster::at(consensus, &places, places.len());
@@ -253,16 +143,25 @@ async fn start(cluster: &mut Cluster, net: &Net, index: usize) {
         .await;
 }
 
-fn load(cluster: &Cluster) -> Load {
-    let nodes = 0..cluster.nodes.len();
-    Load::begin(nodes.map(|index| cluster.client(index)).collect())
+/// What was acknowledged, which has to be in the chain, and the messages that are there twice.
+async fn settled(cluster: &Cluster, load: Load, nodes: &[usize]) -> usize {
+    let sent = load.end().await;
+    let blocks = cluster.level(nodes).await;
+    let ordered = counted(&blocks);
+    for message in sent.iter().flat_map(|sent| &sent.accepted) {
+        assert!(
+            ordered.contains_key(message),
+            "one that was acknowledged is lost"
+        );
+    }
+    doubled(&blocks).len()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_raft_cluster_is_cut_apart_and_healed_under_load() {
     let Some(net) = net(3, 0) else { return };
     let mut cluster = started(&net, Consensus::Raft).await;
-    let load = load(&cluster);
+    let load = Load::begin(&cluster, PAUSE);
     load.goes_on(&[0, 1, 2]).await;
     // Whoever leads is among them.
     for lonely in 0..3 {
@@ -291,11 +190,9 @@ async fn a_raft_cluster_is_cut_apart_and_healed_under_load() {
     net.heal();
     start(&mut cluster, &net, 2).await;
     load.goes_on(&[0, 1, 2]).await;
-    let acknowledged = load.end().await;
-    let blocks = cluster.level(&[0, 1, 2]).await;
     // A message that was handed to a leader which vanished is handed to the next one, too. Whoever
     // validates takes the first of them, by its transaction id; the tests with peers show that.
-    let doubled = holds(&blocks, &acknowledged);
+    let doubled = settled(&cluster, load, &[0, 1, 2]).await;
     assert!(
         doubled < 30,
         "{doubled} doubled by eight changes of leaders"
@@ -307,7 +204,7 @@ async fn a_raft_cluster_is_cut_apart_and_healed_under_load() {
 async fn a_bft_cluster_is_cut_apart_and_healed_under_load() {
     let Some(net) = net(4, 1) else { return };
     let mut cluster = started(&net, Consensus::Bft).await;
-    let load = load(&cluster);
+    let load = Load::begin(&cluster, PAUSE);
     load.goes_on(&[0, 1, 2, 3]).await;
     for lonely in 0..4 {
         let others = [(lonely + 1) % 4, (lonely + 2) % 4, (lonely + 3) % 4];
@@ -319,9 +216,9 @@ async fn a_bft_cluster_is_cut_apart_and_healed_under_load() {
     // Neither half decides anything.
     net.cut_off(&[0, 1]);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let before = load.total().await;
+    let before = load.all_accepted();
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(load.total().await, before);
+    assert_eq!(load.all_accepted(), before);
     net.heal();
     load.goes_on(&[0, 1, 2, 3]).await;
     // One dies while it is cut off, and comes back to the others.
@@ -331,8 +228,6 @@ async fn a_bft_cluster_is_cut_apart_and_healed_under_load() {
     net.heal();
     start(&mut cluster, &net, 3).await;
     load.goes_on(&[0, 1, 2, 3]).await;
-    let acknowledged = load.end().await;
-    let blocks = cluster.level(&[0, 1, 2, 3]).await;
-    assert_eq!(holds(&blocks, &acknowledged), 0);
+    assert_eq!(settled(&cluster, load, &[0, 1, 2, 3]).await, 0);
     cluster.stop_all().await;
 }

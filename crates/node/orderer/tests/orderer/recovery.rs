@@ -7,6 +7,7 @@ use selvage_proto::common::Status;
 
 use crate::bad_disk::{BadDisk, Mood};
 use crate::consortium::{Cluster, Consensus};
+use crate::onboarding::ask;
 use crate::world::{CHANNEL, http_to};
 
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\n";
@@ -22,6 +23,22 @@ async fn founded(consensus: Consensus, count: usize) -> Cluster {
     let all: Vec<usize> = (0..count).collect();
     cluster.level(&all).await;
     cluster
+}
+
+/// The same with a last node whose disk can go wrong; all have the first block.
+async fn with_a_bad_disk(consensus: Consensus, count: usize) -> (Cluster, BadDisk) {
+    let disk = BadDisk::new();
+    let mut cluster = Cluster::new(consensus, count, count);
+    let last = count - 1;
+    for node in 0..count {
+        match node == last {
+            true => cluster.start_in(node, disk.env()).await,
+            false => cluster.start(node).await,
+        }
+        cluster.join(node, &cluster.genesis).await;
+    }
+    cluster.order(0, b"first").await;
+    (cluster, disk)
 }
 
 /// The newest segment of a node's journal.
@@ -128,12 +145,9 @@ async fn a_channel_whose_blocks_are_damaged_is_set_aside() {
     assert_eq!(served.0, Status::Success, "{}", served.1);
     cluster.order(0, b"the others go on").await;
 
-    let one = "/participation/v1/channels/trade HTTP/1.1\r\n";
-    let remove = format!("DELETE {one}");
-    let (code, text, _) = http_to(cluster.admin_api(2), &remove, b"").await;
+    let (code, text) = ask(cluster.admin_api(2), "DELETE").await;
     assert_eq!(code, 204, "{text}");
-    let (code, _, _) = http_to(cluster.admin_api(2), &format!("GET {one}"), b"").await;
-    assert_eq!(code, 404);
+    assert_eq!(ask(cluster.admin_api(2), "GET").await.0, 404);
     cluster.stop_all().await;
 }
 
@@ -141,17 +155,8 @@ async fn a_channel_whose_blocks_are_damaged_is_set_aside() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_holds_back_one_orderer_of_a_cluster() {
     for (consensus, count, _) in BOTH {
-        let disk = BadDisk::new();
-        let mut cluster = Cluster::new(consensus, count, count);
+        let (mut cluster, disk) = with_a_bad_disk(consensus, count).await;
         let last = count - 1;
-        for node in 0..count {
-            match node == last {
-                true => cluster.start_in(node, disk.env()).await,
-                false => cluster.start(node).await,
-            }
-            cluster.join(node, &cluster.genesis).await;
-        }
-        cluster.order(0, b"first").await;
         let all: Vec<usize> = (0..count).collect();
         cluster.level(&all).await;
         disk.turns(Mood::Full);
@@ -182,17 +187,8 @@ async fn a_full_disk_holds_back_one_orderer_of_a_cluster() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_fsync_ends_the_node() {
     for (consensus, count, _) in BOTH {
-        let disk = BadDisk::new();
-        let mut cluster = Cluster::new(consensus, count, count);
+        let (mut cluster, disk) = with_a_bad_disk(consensus, count).await;
         let last = count - 1;
-        for node in 0..count {
-            match node == last {
-                true => cluster.start_in(node, disk.env()).await,
-                false => cluster.start(node).await,
-            }
-            cluster.join(node, &cluster.genesis).await;
-        }
-        cluster.order(0, b"first").await;
         disk.turns(Mood::NeverSynced);
         cluster.order(0, b"second").await;
         let reason = cluster.ends(last).await;

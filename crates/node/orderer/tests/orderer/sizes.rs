@@ -1,9 +1,6 @@
 //! Clusters of other sizes than the smallest: as many may fail as the consensus allows.
 
-use selvage_channel::ChannelConfig;
-use selvage_channel::block::BlockVerifier;
-
-use crate::consortium::{Cluster, Consensus};
+use crate::consortium::{Cluster, Consensus, verify};
 
 /// Orders with everyone, without `victims`, and with everyone again.
 async fn goes_on_without(consensus: Consensus, count: usize, victims: &[usize]) {
@@ -35,12 +32,7 @@ async fn goes_on_without(consensus: Consensus, count: usize, victims: &[usize]) 
     let blocks = cluster.level(&all).await;
     let transactions: usize = blocks[1..].iter().map(|b| b.envelopes().len()).sum();
     assert_eq!(transactions, count + 3 * left.len() + gone.len());
-    let config = ChannelConfig::from_block(&blocks[0]).unwrap();
-    let genesis = blocks[0].header.clone().unwrap();
-    let mut verifier = BlockVerifier::after(config.into(), &genesis);
-    for block in &blocks[1..] {
-        verifier.verify(block).unwrap();
-    }
+    verify(&blocks);
     cluster.stop_all().await;
 }
 
